@@ -1,0 +1,199 @@
+"""What a request carries: bytes, or an upload that is read while it is sent.
+
+`json=`, `data=`, `files=` and `content=` all end as one of these two, so that an engine knows two kinds of body and retry
+asks one question: can it be read again?
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import IO, Any, Final
+from urllib.parse import quote_plus
+
+from fairlead.errors import ConfigError
+from fairlead.url import pairs
+
+Source = AsyncIterable[bytes] | Iterable[bytes]
+Content = bytes | bytearray | memoryview | str | Source | IO[bytes] | Callable[[], Source]
+"""A body as a caller may give it. A callable is asked for a fresh source on each attempt, so that the body can be sent again."""
+File = bytes | str | IO[bytes]
+Files = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Name to a file, its bytes, or `(filename, file)` or `(filename, file, content type)`."""
+Data = Mapping[str, Any] | Iterable[tuple[str, Any]] | bytes | str
+
+CHUNK: Final = 64 * 1024
+
+
+class Upload:
+    """A body read while it is sent. `length` in bytes where it is known; `replayable` if it can be read again from its start."""
+
+    __slots__ = ("_open", "_spent", "length", "replayable")
+
+    def __init__(self, open_: Callable[[], Source], *, length: int | None = None, replayable: bool = True) -> None:
+        self._open = open_
+        self._spent = False
+        self.length = length
+        self.replayable = replayable
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._spent and not self.replayable:
+            raise ConfigError("this body was read already and cannot be read again: pass bytes, a seekable file or a function")
+        self._spent = True
+        source = self._open()
+        if isinstance(source, AsyncIterable):
+            async for chunk in source:
+                yield chunk
+        else:
+            for chunk in source:
+                yield chunk
+
+
+def from_content(content: Content) -> bytes | Upload:
+    """The body for `content=`; raises ConfigError for what is no bytes and yields none."""
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, str):
+        return content.encode()
+    if isinstance(content, bytearray | memoryview):
+        return bytes(content)
+    if isinstance(content, Upload):
+        return content
+    if hasattr(content, "read"):
+        return _from_file(content)
+    if callable(content):
+        return Upload(content)
+    if isinstance(content, AsyncIterable):
+        return Upload(lambda: content, replayable=not isinstance(content, AsyncIterator))
+    if isinstance(content, Iterable) and not isinstance(content, Mapping):
+        return Upload(lambda: content, replayable=not isinstance(content, Iterator))
+    raise ConfigError(f"content= is {type(content).__name__}: pass bytes, a string, a file, or an iterable of bytes; json= for objects")
+
+
+def from_json(value: Any) -> bytes:
+    """JSON (RFC 8259) of builtins, dataclasses, msgspec structs and pydantic models."""
+    import msgspec
+
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"json= cannot be encoded: {error}") from None
+
+
+def from_form(data: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bytes:
+    """application/x-www-form-urlencoded (WHATWG URL section 5)."""
+    return "&".join([f"{quote_plus(name)}={quote_plus(_text(value))}" for name, value in pairs(data)]).encode()
+
+
+def encode(
+    *, content: Content | None, json: Any, data: Data | None, files: Files | None
+) -> tuple[bytes | Upload | None, str | None]:
+    """The one body that was given, and its content type; raises ConfigError when there are two."""
+    if files is not None:
+        if content is not None or json is not None or isinstance(data, bytes | str):
+            raise ConfigError("files= goes with data= as a mapping, not with content= or json=")
+        return multipart(data or (), files)
+    if (content is not None) + (json is not None) + (data is not None) > 1:
+        raise ConfigError("a request has one body: pass one of json=, data=, content=")
+    if json is not None:
+        return from_json(json), "application/json"
+    if data is not None:
+        if isinstance(data, bytes | str):
+            return from_content(data), None
+        return from_form(data), "application/x-www-form-urlencoded"
+    return (None if content is None else from_content(content)), None
+
+
+def multipart(fields: Mapping[str, Any] | Iterable[tuple[str, Any]], files: Files) -> tuple[Upload, str]:
+    """multipart/form-data (RFC 7578), read file by file while it is sent."""
+    boundary = os.urandom(16).hex().encode()
+    parts: list[tuple[bytes, bytes | Upload]] = [
+        (_part_head(boundary, name), _text(value).encode()) for name, value in pairs(fields)
+    ]
+    for name, given in files.items() if isinstance(files, Mapping) else files:
+        filename, file, content_type = _file(name, given)
+        parts.append((_part_head(boundary, name, filename, content_type), from_content(file)))
+    tail = b"--%b--\r\n" % boundary
+
+    async def read() -> AsyncIterator[bytes]:
+        for head, body in parts:
+            yield head
+            if isinstance(body, bytes):
+                yield body
+            else:
+                async for chunk in body:
+                    yield chunk
+            yield b"\r\n"
+        yield tail
+
+    sizes = [len(body) if isinstance(body, bytes) else body.length for _, body in parts]
+    known = [size for size in sizes if size is not None]
+    length = sum(known) + sum(len(head) + 2 for head, _ in parts) + len(tail) if len(known) == len(sizes) else None
+    replayable = all(isinstance(body, bytes) or body.replayable for _, body in parts)
+    return Upload(read, length=length, replayable=replayable), f"multipart/form-data; boundary={boundary.decode()}"
+
+
+def _file(name: str, given: Any) -> tuple[str, File, str]:
+    filename, file, content_type = name, given, None
+    if isinstance(given, tuple):
+        if not 2 <= len(given) <= 3:
+            raise ConfigError(f"files[{name!r}]: pass a file, (filename, file) or (filename, file, content type)")
+        filename, file, content_type = (*given, None)[:3]
+    elif isinstance(path := getattr(given, "name", None), str):
+        filename = os.path.basename(path)
+    if content_type is None:
+        from mimetypes import guess_type
+
+        content_type = guess_type(filename)[0] or "application/octet-stream"
+    return filename, file, content_type
+
+
+def _part_head(boundary: bytes, name: str, filename: str | None = None, content_type: str | None = None) -> bytes:
+    head = f'Content-Disposition: form-data; name="{_quoted(name)}"'
+    if filename is not None:
+        if content_type is None or re.search(r"[\x00-\x1f\x7f]", content_type):
+            raise ConfigError(f"files[{name!r}]: {content_type!r} is not a content type")
+        head += f'; filename="{_quoted(filename)}"\r\nContent-Type: {content_type}'
+    return b"--%b\r\n%b\r\n\r\n" % (boundary, head.encode())
+
+
+def _quoted(text: str) -> str:
+    """As browsers escape a form field's name (WHATWG HTML section 4.10.21.8)."""
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _from_file(file: Any) -> Upload:
+    try:
+        start = file.tell() if file.seekable() else None
+    except (AttributeError, OSError):
+        start = None
+    length = None
+    if start is not None:
+        length = file.seek(0, io.SEEK_END) - start
+        file.seek(start)
+
+    def read() -> Iterator[bytes]:
+        if start is not None:
+            file.seek(start)
+        while chunk := file.read(CHUNK):
+            if isinstance(chunk, str):
+                raise ConfigError("the file is open as text: open it with mode 'rb'")
+            yield chunk
+
+    return Upload(read, length=length, replayable=start is not None)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "get_secret_value"):
+        raise TypeError("a secret is not sent by accident: pass .get_secret_value()")
+    raise TypeError(f"{type(value).__name__} has no JSON form")

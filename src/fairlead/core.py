@@ -1,0 +1,165 @@
+"""A policy turns one way of sending into another. Everything else follows.
+
+`Send` is what an engine is and what a policy returns. A policy is a frozen recipe whose `bind` runs once, when a client is
+built; the closure it returns runs once per call. State lives in the `Upstream`, nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final, Protocol, TypeVar
+
+from fairlead.errors import ConfigError
+from fairlead.events import Event, Sink
+from fairlead.message import Request, Response
+
+S = TypeVar("S")
+
+ATTEMPT: Final = 10.0
+"""Seconds one attempt may take where another may follow it, unless said otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """How long a call may take, in seconds; None sets no bound.
+
+    `total` bounds the whole call: waits, attempts, back-off and a streamed body. `attempt` bounds one attempt (of a stream: the
+    wait for its head, and each silence after it); left out, it is `min(10 s, total)` where a retry may follow, else `total`.
+    `connect` bounds the connection (TCP and TLS together), `read` the silence between two reads, `write` a stalled send.
+    """
+
+    total: float | None = 30.0
+    attempt: float | None = None
+    connect: float | None = None
+    read: float | None = None
+    write: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("total", "attempt", "connect", "read", "write"):
+            seconds = getattr(self, name)
+            if seconds is None:
+                continue
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
+                raise ConfigError(f"timeout: {name}={seconds!r} is not a number of seconds above 0; None sets no bound")
+
+
+class Call:
+    """One logical request under way. Each attempt has its own (a fork), so that attempts never overwrite each other."""
+
+    __slots__ = ("allowance", "attempt", "deadline", "request", "stream", "timeout")
+
+    def __init__(self, request: Request, timeout: Timeout, deadline: float = inf, *, stream: bool = False) -> None:
+        self.request = request
+        self.timeout = timeout
+        self.deadline = deadline
+        """Absolute loop time; `inf` for none. Whoever waits, waits no longer."""
+        self.stream = stream
+        self.attempt = 1
+        """Which attempt this is, or, of the call itself, how many there were."""
+        self.allowance = timeout.attempt or timeout.total or inf
+        """Seconds an attempt has, if the deadline leaves as much."""
+
+    def fork(self, attempt: int) -> Call:
+        """A call of its own for one attempt."""
+        fork = Call.__new__(Call)
+        fork.request, fork.timeout, fork.deadline, fork.stream = self.request, self.timeout, self.deadline, self.stream
+        fork.attempt, fork.allowance = attempt, self.allowance
+        return fork
+
+    def __repr__(self) -> str:
+        return f"<Call {self.request.method} {self.request.place} attempt {self.attempt}>"
+
+
+Send = Callable[[Call], Awaitable[Response]]
+
+
+class Policy(Protocol):
+    """A frozen recipe. With nothing to do, `bind` returns `send` itself, so that what is not used costs nothing."""
+
+    def bind(self, send: Send, upstream: Upstream, /) -> Send: ...
+
+
+class Engine(Protocol):
+    """Moves bytes: the innermost `Send`, with the connections it keeps."""
+
+    async def send(self, call: Call, /) -> Response: ...
+
+    async def close(self) -> None:
+        """Close every connection. May be called again."""
+        ...
+
+
+class Upstream:
+    """The named service that calls go to: its live policy states and its sinks. State has this one home."""
+
+    __slots__ = ("_states", "name", "sinks")
+
+    def __init__(self, name: str, sinks: tuple[Sink, ...] = ()) -> None:
+        self.name = name
+        self.sinks = sinks
+        self._states: dict[tuple[type, str], tuple[Policy, Any]] = {}
+
+    def state(self, recipe: Policy, make: Callable[[], S]) -> S:
+        """The state of this recipe: one per kind and name, so that two pipelines over one upstream share it.
+
+        Raises ConfigError for two different recipes of one kind under one name.
+        """
+        key = type(recipe), getattr(recipe, "name", "default")
+        known = self._states.get(key)
+        if known is None:
+            known = self._states[key] = recipe, make()
+        elif known[0] != recipe:
+            raise ConfigError(
+                f"{self.name}: two different {key[0].__name__} recipes are called {key[1]!r}; give one of them another name="
+            )
+        state: S = known[1]
+        return state
+
+    @property
+    def states(self) -> dict[tuple[str, str], Any]:
+        """Kind and name to live state: what a dashboard reads."""
+        return {(kind.__name__, name): state for (kind, name), (_, state) in self._states.items()}
+
+    def emit(self, event: Event) -> None:
+        for sink in self.sinks:
+            sink(event)
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name}>"
+
+
+ORDER: Final = (
+    "Observe", "Fallback", "Cache", "Coalesce", "Retry", "Hedge",
+    "CircuitBreaker", "RateLimit", "ConcurrencyLimit", "Auth",
+)  # fmt: skip
+"""Our own policies, outermost first. `docs/design.md` says why each stands where it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Policies, outermost first; itself a policy, so pipelines nest. An order that cannot work is a ConfigError."""
+
+    policies: tuple[Policy, ...]
+
+    def __post_init__(self) -> None:
+        ranked = [(ORDER.index(place), policy) for policy in self.policies if (place := getattr(policy, "place", None))]
+        for (rank, policy), (next_rank, inner) in zip(ranked, ranked[1:], strict=False):
+            if rank > next_rank:
+                raise ConfigError(
+                    f"{_kind(policy)} cannot stand outside {_kind(inner)}: swap them (outermost first: {', '.join(ORDER)})"
+                )
+            if rank == next_rank == ORDER.index("Retry"):
+                raise ConfigError("two Retry policies would multiply their attempts: keep one")
+        if {"Retry", "Hedge"} <= {getattr(policy, "place", None) for policy in self.policies}:
+            raise ConfigError("Retry and Hedge together would multiply their attempts: keep one")
+
+    def bind(self, send: Send, upstream: Upstream, /) -> Send:
+        for policy in reversed(self.policies):
+            send = policy.bind(send, upstream)
+        return send
+
+
+def _kind(policy: Policy) -> str:
+    return type(policy).__name__

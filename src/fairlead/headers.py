@@ -1,0 +1,135 @@
+"""Header fields as they are sent: a list of byte pairs, in order, repeated names kept; read as a mapping that ignores case.
+
+RFC 9110 section 5. Names and values are checked when they are set, so nothing that reaches an engine can break a line.
+The encoded block is kept beside the pairs: headers that do not change from call to call are encoded once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Final, Self
+
+from fairlead.errors import ConfigError
+
+HeaderTypes = Mapping[str, str] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]]
+Pair = tuple[bytes, bytes]
+
+SENSITIVE: Final = frozenset(
+    b"authorization proxy-authorization cookie set-cookie x-api-key api-key apikey x-auth-token x-access-token"
+    b" x-amz-security-token x-csrf-token x-goog-api-key x-vault-token x-gitlab-token private-token".split()
+)
+_SECRET: Final = re.compile(rb"token|secret|passw|api-?key|credential|signature|session|authorization|cookie")
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_BROKEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+
+
+def is_sensitive(name: bytes) -> bool:
+    """Whether a field of this lower-case name may hold a secret, so that its value is never shown."""
+    return name in SENSITIVE or _SECRET.search(name) is not None
+
+
+class Headers(MutableMapping[str, str]):
+    """Case is kept on the wire and ignored when reading. `headers[name]` joins repeated fields with a comma; `get_list` does not."""
+
+    __slots__ = ("_pairs", "_wire")
+
+    def __init__(self, headers: HeaderTypes | Headers | None = None) -> None:
+        self._pairs: list[Pair] = []
+        self._wire: bytes | None = b""
+        if isinstance(headers, Headers):
+            self._pairs, self._wire = headers._pairs.copy(), headers._wire
+        elif headers:
+            for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+                self.add(name, value)
+
+    @classmethod
+    def received(cls, pairs: list[Pair]) -> Self:
+        """Headers as a peer sent them, taken as they are."""
+        self = cls()
+        self._pairs, self._wire = pairs, None
+        return self
+
+    def add(self, name: str | bytes, value: str | bytes) -> None:
+        """Add a field, beside any of that name; raises ConfigError for what would break the line."""
+        key = name.encode("latin-1", "replace") if isinstance(name, str) else name
+        if _NAME(key) is None:
+            raise ConfigError(f"{name!r} is not a header name: use letters, digits and hyphens")
+        try:
+            field = value.encode("latin-1") if isinstance(value, str) else value
+        except UnicodeEncodeError:
+            raise ConfigError(f"header {name!r}: the value is not Latin-1; encode it first (RFC 8187)") from None
+        except AttributeError:
+            raise ConfigError(f"header {name!r}: the value is {type(value).__name__}, not a string") from None
+        if _BROKEN(field) is not None:
+            raise ConfigError(f"header {name!r}: a control character in the value; remove line breaks first")
+        field = field.strip(b" \t")
+        self._pairs.append((key, field))
+        if self._wire is not None:
+            self._wire += b"%b: %b\r\n" % (key, field)
+
+    @property
+    def raw(self) -> list[Pair]:
+        """Name and value as bytes, in order."""
+        return self._pairs
+
+    @property
+    def wire(self) -> bytes:
+        """All fields as they are sent, each with its CR LF."""
+        if self._wire is None:
+            self._wire = b"".join([b"%b: %b\r\n" % pair for pair in self._pairs])
+        return self._wire
+
+    def get_list(self, name: str) -> list[str]:
+        """Every value of that name, in order."""
+        key = name.lower().encode("latin-1", "replace")
+        return [value.strip(b" \t").decode("latin-1") for field, value in self._pairs if field.lower() == key]
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """Name (lower-case) and value, one pair for each field."""
+        return [(name.lower().decode("latin-1"), value.strip(b" \t").decode("latin-1")) for name, value in self._pairs]
+
+    def copy(self) -> Headers:
+        return Headers(self)
+
+    def __getitem__(self, name: str) -> str:
+        if found := self.get_list(name):
+            return ", ".join(found)
+        raise KeyError(name)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        if name in self:
+            del self[name]
+        self.add(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        key = name.lower().encode("latin-1", "replace")
+        kept = [pair for pair in self._pairs if pair[0].lower() != key]
+        if len(kept) == len(self._pairs):
+            raise KeyError(name)
+        self._pairs, self._wire = kept, None
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        key = name.lower().encode("latin-1", "replace")
+        return any(field.lower() == key for field, _ in self._pairs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.lower().decode("latin-1") for name, _ in self._pairs))
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self._pairs})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Headers | Mapping):
+            return NotImplemented
+        theirs = other if isinstance(other, Headers) else Headers(other)
+        return sorted(self.multi_items()) == sorted(theirs.multi_items())
+
+    def __repr__(self) -> str:
+        return f"Headers({self.redacted()})"
+
+    def redacted(self) -> dict[str, str]:
+        """The fields as a log may show them: the values of sensitive names are replaced by `***`."""
+        return {name: "***" if is_sensitive(name.encode("latin-1")) else value for name, value in self.items()}

@@ -1,0 +1,140 @@
+"""Where a request goes: an origin that connections are kept for, and a target that is sent as it stands.
+
+A URL is split once into these two, so that joining a path never re-reads the origin: nothing written in a path, however
+odd, can choose another host (RFC 3986 section 3; RFC 9110 section 4.3.1 for the origin).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from fairlead.errors import ConfigError
+
+Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Query parameters. A list repeats its name, None leaves the name out, booleans are `true` and `false`."""
+
+_PORTS: Final = {"http": 80, "https": 443}
+_URL: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:(?P<userinfo>[^/?#@]*)@)?"
+    r"(?P<host>\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[^/?#:@\[\]\\]+)(?::(?P<port>\d{0,5}))?"
+    r"(?P<target>[/?][^#]*)?(?:#.*)?",
+    re.DOTALL,
+)
+_HOST: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
+_READY: Final = re.compile(r"(?:[!$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})*").fullmatch
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_KEPT: Final = "/:?@!$&'()*+,;=~%[]-._"
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port: what one pool of connections leads to. The host is lower-case ASCII, an IPv6 one without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """The `Host` field: the port is left out where it is the scheme's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if _PORTS[self.scheme] == self.port else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@lru_cache(maxsize=1024)
+def split(url: str) -> tuple[Origin, str]:
+    """The origin and the target of an absolute http or https URL; raises ConfigError for any other."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise ConfigError(f"not an absolute URL: {shown(url)!r}; write it as https://host/path")
+    scheme = found["scheme"].lower()
+    if scheme not in _PORTS:
+        raise ConfigError(f"no engine speaks {scheme!r}: use http:// or https:// in {shown(url)!r}")
+    if found["userinfo"] is not None:
+        raise ConfigError(f"credentials do not belong in a URL ({shown(url)!r}): pass auth=(name, password)")
+    port = int(found["port"]) if found["port"] else _PORTS[scheme]
+    if not 0 < port < 65536:
+        raise ConfigError(f"no such port: {port} in {shown(url)!r}")
+    target = ready(found["target"] or "/")
+    return Origin(scheme, _ascii_host(found["host"], url), port), target if target[0] == "/" else "/" + target
+
+
+def join(base: str, path: str) -> str:
+    """The target of a relative `path` under the base target; `base` ends without a slash ("" for the root)."""
+    if not path:
+        return base or "/"
+    if path[0] == "/":
+        return base + ready(path)
+    if path[0] == "?":
+        return (base or "/") + ready(path)
+    return f"{base}/{ready(path)}"
+
+
+def ready(target: str) -> str:
+    """The target as it may stand in a request line: what is escaped stays so, what must be escaped is."""
+    if _READY(target) is not None:
+        return target
+    if (control := _CONTROL.search(target)) is not None:
+        raise ConfigError(f"control character {control[0]!r} in the path {shown(target)!r}: escape the value or refuse it")
+    target = target.partition("#")[0]
+    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target), safe=_KEPT)
+
+
+def segment(value: object) -> str:
+    """One path segment: every reserved character of `value` is escaped, and dots alone are refused (RFC 3986 section 5.2.4)."""
+    text = value if type(value) is str else _text(value)
+    if not text or text.strip(".") == "":
+        raise ConfigError(f"{text!r} cannot be a path segment: it would be another path")
+    return quote(text, safe="~")
+
+
+def with_params(target: str, params: Params) -> str:
+    """The target with the parameters added to the query it has."""
+    query = "&".join([f"{quote(name, safe='~')}={quote(_text(value), safe='~')}" for name, value in pairs(params)])
+    if not query:
+        return target
+    return f"{target}{'&' if '?' in target else '?'}{query}"
+
+
+def pairs(params: Params) -> Iterable[tuple[str, Any]]:
+    """Name and value, one by one: lists spread out, None left out."""
+    for name, value in params.items() if isinstance(params, Mapping) else params:
+        if isinstance(value, list | tuple | set | frozenset):
+            yield from ((str(name), one) for one in value if one is not None)
+        elif value is not None:
+            yield str(name), value
+
+
+def shown(url: str) -> str:
+    """The URL as a log or an error may show it: no user, no password, and of the query only the names."""
+    place, mark, query = url.partition("?")
+    place = re.sub(r"(?<=//)[^/@]*@", "", place)
+    if not mark:
+        return place
+    names = [part.partition("=")[0] for part in query.partition("#")[0].split("&")]
+    return place + "?" + "&".join([f"{name}=***" for name in names if name])
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _ascii_host(host: str, url: str) -> str:
+    if host[0] == "[":
+        return host[1:-1].lower()
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise ConfigError(f"no such host: {shown(url)!r}") from None
+    if _HOST.fullmatch(host) is None:
+        raise ConfigError(f"no such host: {shown(url)!r}")
+    return host.lower()
