@@ -88,6 +88,7 @@ def _read(variable: str, hint: Any) -> Any:
     """The value of one variable; `_UNSET` where it is set to nothing."""
     try:
         from pydantic import Field, PydanticUserError, ValidationError, create_model
+        from pydantic_core import SchemaError
         from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
     except ImportError:
         raise ConfigError(
@@ -120,7 +121,7 @@ def _read(variable: str, hint: Any) -> Any:
         fault = min(faults, key=lambda one: one["type"].endswith("_type"))["msg"]
     except SettingsError:
         fault = "the value is not JSON"
-    except (PydanticUserError, TypeError):
+    except (PydanticUserError, SchemaError):
         fault = "its type cannot be written in a variable; pass it in code"
     except UnicodeDecodeError:
         raise ConfigError(f"{_FILE} is not UTF-8: save it as UTF-8 to set {variable} there") from None
