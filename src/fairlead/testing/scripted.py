@@ -13,16 +13,8 @@ from math import inf
 from typing import Any, Final, TypeAlias, cast
 
 from fairlead.core import Call
-from fairlead.errors import (
-    AttemptTimedOut,
-    ConfigError,
-    DeadlineExceeded,
-    DecodeError,
-    FairleadError,
-    Knowledge,
-    Phase,
-    StatusError,
-)
+from fairlead.engines.timing import ends, expired
+from fairlead.errors import ConfigError, DecodeError, FairleadError, Knowledge, Phase, StatusError
 from fairlead.message import Request, Response
 
 _KINDS: Final = "a status, a Response, (status, body), (status, body, headers), an error, a function of the request, or seconds"
@@ -61,12 +53,13 @@ class Script:
         self.closed = False
 
     async def send(self, call: Call, /) -> Response:
-        loop = asyncio.get_running_loop()
         self.calls.append(call)
         self.requests.append(call.request)
-        timer = _Timer(call, loop.time())
+        timer = _Timer(call)
         self.open += 1
         try:
+            if timer.began >= call.deadline:
+                raise expired(call, started=timer.began, phase="connecting")
             answer = self._next(call)
             while isinstance(answer, float):
                 await timer.wait(answer, "head")
@@ -136,28 +129,27 @@ def script(*answers: Answer, then: Answer | None = None) -> Script:
 
 
 class _Timer:
-    """The one timer of an attempt, as every engine has it."""
+    """The one timer of an attempt, by the rule of every engine; in a stream's body each silence has the time anew."""
 
-    def __init__(self, call: Call, began: float) -> None:
+    def __init__(self, call: Call) -> None:
         self.call = call
-        self.began = began
-        self.due = min(call.deadline, began + call.allowance)
+        self.began = asyncio.get_running_loop().time()
 
     def elapsed(self) -> float:
         return asyncio.get_running_loop().time() - self.began
 
     async def wait(self, seconds: float, phase: Phase) -> None:
         loop = asyncio.get_running_loop()
-        left = self.due - loop.time()
+        anew = self.call.stream and phase == "body"
+        started = loop.time() if anew else self.began
+        left = ends(self.call, started) - loop.time()
         if seconds < left:
             await asyncio.sleep(seconds)
             return
         if left == inf:
             await loop.create_future()
         await asyncio.sleep(max(0.0, left))
-        # An attempt that had nearly all of its allowance blames the upstream; else the caller had too little time.
-        blamed = self.due - self.began >= 0.9 * self.call.allowance
-        raise (AttemptTimedOut if blamed else DeadlineExceeded)(request=self.call.request, phase=phase)
+        raise expired(self.call, started=started, phase=phase)
 
 
 class _Arriving:
