@@ -7,7 +7,7 @@ built; the closure it returns runs once per call. State lives in the `Upstream`,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, Protocol, TypeVar
 
@@ -35,6 +35,10 @@ class Timeout:
     connect: float | None = None
     read: float | None = None
     write: float | None = None
+    alone: float = field(init=False, repr=False, compare=False)
+    """Seconds an attempt has that no other can follow."""
+    among: float = field(init=False, repr=False, compare=False)
+    """Seconds an attempt has that a retry may follow."""
 
     def __post_init__(self) -> None:
         for name in ("total", "attempt", "connect", "read", "write"):
@@ -43,6 +47,9 @@ class Timeout:
                 continue
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
                 raise ConfigError(f"timeout: {name}={seconds!r} is not a number of seconds above 0; None sets no bound")
+        total = self.total or inf
+        object.__setattr__(self, "alone", min(self.attempt or inf, total))
+        object.__setattr__(self, "among", min(self.attempt or ATTEMPT, total))
 
 
 class Call:
@@ -58,7 +65,7 @@ class Call:
         self.stream = stream
         self.attempt = 1
         """Which attempt this is, or, of the call itself, how many there were."""
-        self.allowance = timeout.attempt or timeout.total or inf
+        self.allowance = timeout.alone
         """Seconds an attempt has, if the deadline leaves as much."""
 
     def fork(self, attempt: int) -> Call:

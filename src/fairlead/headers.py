@@ -90,7 +90,9 @@ class Headers(MutableMapping[str, str]):
         return [(name.lower().decode("latin-1"), value.strip(b" \t").decode("latin-1")) for name, value in self._pairs]
 
     def copy(self) -> Headers:
-        return Headers(self)
+        copy = Headers.__new__(Headers)
+        copy._pairs, copy._wire = self._pairs.copy(), self._wire
+        return copy
 
     def __getitem__(self, name: str) -> str:
         if found := self.get_list(name):

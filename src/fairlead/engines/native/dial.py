@@ -1,0 +1,81 @@
+"""A new connection: the host resolved, its addresses tried as RFC 8305 says, TLS agreed, all within one bound."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+from aiohappyeyeballs import AddrInfoType, start_connection
+
+from fairlead.core import Call
+from fairlead.engines.native.connection import Connection
+from fairlead.engines.timing import Bound, ends, expired
+from fairlead.errors import ConnectFailed
+from fairlead.url import Origin
+
+HEAD_START: Final = 0.25
+"""Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
+
+
+async def dial(
+    call: Call, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext], started: float
+) -> Connection:
+    """A connection to the call's origin, ready for its first request; raises ConnectFailed or TimedOut."""
+    loop = asyncio.get_running_loop()
+    origin = call.request.origin
+    due = ends(call, started)
+    bound: Bound | None = None
+    if call.timeout.connect is not None and loop.time() + call.timeout.connect < due:
+        due, bound = loop.time() + call.timeout.connect, "connect"
+    try:
+        async with asyncio.timeout_at(due) as timer:
+            return await _connect(loop, origin, make, tls)
+    except TimeoutError as error:
+        if timer.expired():
+            raise expired(call, started=started, phase="connecting", bound=bound) from None
+        raise _failed(call, origin, error) from error
+    except (OSError, ssl.CertificateError, UnicodeError) as error:
+        raise _failed(call, origin, error) from error
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop, origin: Origin, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext]
+) -> Connection:
+    addresses = await _resolve(loop, origin)
+    sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)
+    secured: dict[str, Any] = {}
+    if origin.scheme == "https":
+        secured = {"ssl": tls(), "server_hostname": origin.host}
+    try:
+        _, connection = await loop.create_connection(make, sock=sock, **secured)
+    except BaseException:
+        sock.close()
+        raise
+    return connection
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[AddrInfoType]:
+    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    try:  # an address needs no resolver, and no thread
+        return cast("Sequence[AddrInfoType]", socket.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM, flags=numeric))
+    except socket.gaierror:
+        return cast("Sequence[AddrInfoType]", await loop.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM))
+
+
+def _failed(call: Call, origin: Origin, error: BaseException) -> ConnectFailed:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"the certificate of {origin.host} is not trusted: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError):
+        what = f"TLS with {origin.host} failed: {error.reason or 'no agreement'}"
+    elif isinstance(error, socket.gaierror):
+        what = f"unknown host {origin.host}"
+    elif isinstance(error, ConnectionRefusedError):
+        what = f"{origin} refused the connection: is it running?"
+    elif isinstance(error, OSError) and error.strerror:
+        what = f"could not connect to {origin}: {error.strerror}"
+    else:
+        what = f"could not connect to {origin}"
+    return ConnectFailed(what, request=call.request, phase="connecting")

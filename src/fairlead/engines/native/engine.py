@@ -1,0 +1,194 @@
+"""The native engine: a connection is chosen here, newest first, and given up here when it is in doubt.
+
+One pool per origin, and no queue: a call finds an idle connection or makes one. How many there may be is the concurrency limit's
+to say, where waiting is measured and bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final
+
+from fairlead.core import Call
+from fairlead.engines import Wire, coding, tls
+from fairlead.engines.native.connection import Connection
+from fairlead.engines.native.dial import dial
+from fairlead.engines.native.head import encode
+from fairlead.engines.timing import expired
+from fairlead.errors import ConfigError, ConnectFailed, Disconnected, ProtocolError
+from fairlead.message import Response
+from fairlead.url import Origin
+
+BUFFER: Final = 64 * 1024
+"""One read buffer serves all connections: a read is one synchronous step (halves the cost of TLS)."""
+
+
+class Native:
+    """HTTP/1.1. Connections belong to the loop that made them."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._buffer = memoryview(bytearray(BUFFER))
+        self._idle: dict[Origin, dict[Connection, None]] = {}
+        self._open: set[Connection] = set()
+        self._tls: ssl.SSLContext | None = None
+        self._closed = False
+        self._emptied: asyncio.Future[None] | None = None
+
+    async def send(self, call: Call, /) -> Response:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._adopt(loop)
+        request = call.request
+        began, started = perf_counter(), loop.time()
+        if started >= call.deadline:
+            raise expired(call, started=started, phase="connecting")
+        head = encode(request)
+        connection = self._take(request.origin)
+        if connection is None:
+            connection = await self._dial(call, started)
+        try:
+            await connection.begin(call, head, started)
+        except Disconnected:
+            connection.abort()
+            if not (connection.silent and request.idempotent and request.replayable):
+                raise
+            # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
+            connection = await self._dial(call, started)
+            try:
+                await connection.begin(call, head, started)
+            except BaseException:
+                connection.abort()
+                raise
+        except BaseException:
+            connection.abort()
+            raise
+        if call.stream:
+            return self._arriving(connection, call, began)
+        return self._received(connection, call, began)
+
+    async def close(self) -> None:
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        for connection in list(self._open):
+            connection.abort()
+        if self._open and loop is self._loop:
+            self._emptied = loop.create_future()
+            await self._emptied
+
+    def _received(self, connection: Connection, call: Call, began: float) -> Response:
+        chunks = connection.chunks
+        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if connection.coding and content:
+            try:
+                if (decode := coding.coding(connection.coding)) is not None:
+                    content = coding.whole(decode, content, self._wire.limits.body)
+            except ProtocolError as error:
+                error.request = call.request
+                connection.abort()
+                raise
+        response = Response.received(connection.status, connection.headers, content, call.request, perf_counter() - began)
+        self._give(connection)
+        return response
+
+    def _arriving(self, connection: Connection, call: Call, began: float) -> Response:
+        try:
+            decode = coding.coding(connection.coding) if connection.coding else None
+        except ProtocolError as error:
+            error.request = call.request
+            connection.abort()
+            raise
+        body = _Body(connection, self._give)
+        return Response.arriving(
+            connection.status, connection.headers, body, decode, call.request, perf_counter() - began
+        )
+
+    def _take(self, origin: Origin) -> Connection | None:
+        """The idle connection that served last: it is the least likely to have been closed."""
+        idle = self._idle.get(origin)
+        while idle:
+            connection, _ = idle.popitem()
+            if not connection.transport.is_closing():
+                return connection
+            connection.abort()
+        return None
+
+    def _give(self, connection: Connection) -> None:
+        """Keep a connection whose exchange ended well; give up any other."""
+        if not connection.end() or self._closed or self._loop is None:
+            connection.abort()
+            return
+        idle = self._idle.get(connection.origin)
+        if idle is None:
+            idle = self._idle[connection.origin] = {}
+        elif self._wire.max_keepalive_connections is not None and len(idle) >= self._wire.max_keepalive_connections:
+            oldest = next(iter(idle))
+            del idle[oldest]
+            oldest.abort()
+        idle[connection] = None
+        connection.rest(self._loop.time() + self._wire.keepalive_expiry)
+
+    async def _dial(self, call: Call, started: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        origin = call.request.origin
+        connection = await dial(
+            call, lambda: Connection(loop, origin, self._buffer, self._wire.limits, self._lost), self._context, started
+        )
+        if connection.transport.is_closing():
+            raise ConnectFailed(f"{origin} closed the connection at once", request=call.request, phase="connecting")
+        self._open.add(connection)
+        return connection
+
+    def _lost(self, connection: Connection) -> None:
+        """A connection is gone, whoever ended it."""
+        self._open.discard(connection)
+        idle = self._idle.get(connection.origin)
+        if idle is not None:
+            idle.pop(connection, None)
+            if not idle:
+                del self._idle[connection.origin]
+        if self._emptied is not None and not self._open and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = tls.context(self._wire)
+        return self._tls
+
+    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            raise ConfigError("this client was opened on another event loop: make one for each loop")
+        self._idle.clear()
+        self._open.clear()
+        self._loop = loop
+
+
+class _Body:
+    """The body of a stream; its connection is kept when the whole answer came, and given up otherwise."""
+
+    __slots__ = ("_connection", "_give")
+
+    def __init__(self, connection: Connection, give: Callable[[Connection], None]) -> None:
+        self._connection: Connection | None = connection
+        self._give = give
+
+    async def read(self) -> bytes:
+        if self._connection is None:
+            return b""
+        data = await self._connection.next()
+        if not data:
+            self.close()
+        return data
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.complete:
+            self._give(connection)
+        else:
+            connection.abort()
