@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Each needs Python 3.11 or newer and nothing else; uv is used where it is there.
+
+PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3.14 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$python && break; done)
+BIN := .venv/bin
+PORT ?= 8080
+
+.PHONY: demo compare test check bench format clean
+
+demo: .venv/ready  ## three upstreams and the gateway in front of them, on loopback
+	$(BIN)/fairlead demo --port $(PORT)
+
+compare: .venv/ready  ## the same endpoint as the tutorials write it and with Fairlead, under the same load
+	$(BIN)/fairlead demo --compare
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## what can be told without running it: style, types, and the shape of the whole
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_shape.py tests/test_snippets.py
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/client.py
+
+format: .venv/ready
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+
+.venv/ready: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Fairlead needs Python 3.11 or newer: none was found on the PATH"; exit 1; }
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python "$(PYTHON)" .venv && \
+		uv pip install --quiet --python $(BIN)/python --editable '.[all]' --group dev --group peers; \
+	else \
+		"$(PYTHON)" -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' && \
+		$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev --group peers; \
+	fi
+	@touch $@
