@@ -1,0 +1,108 @@
+"""What happens, as records of the logger `fairlead`: facts as `extra` fields, so that any formatter shows them.
+
+DEBUG at a call's start, INFO at its end (DEBUG where it was cancelled: a race has losers), WARNING for a retry, a refusal, a
+fallback and an opened circuit. Values of a query and sensitive headers are never shown; below its level nothing is formatted.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from logging import DEBUG, INFO, WARNING, getLogger
+from typing import Any, Final
+
+from fairlead.errors import FairleadError
+from fairlead.events import (
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
+    Event,
+    FellBack,
+    Finished,
+    Refused,
+    Retried,
+    Started,
+)
+from fairlead.message import Request, Response
+from fairlead.url import shown
+
+logger: Final = getLogger("fairlead")
+
+
+def log(event: Event) -> None:
+    """The sink."""
+    if isinstance(event, Started):
+        if logger.isEnabledFor(DEBUG):
+            url = shown(event.request.url)
+            extra = {
+                **_request(event.request, url),
+                "headers": event.request.headers.redacted(),
+                "upstream": event.upstream,
+            }
+            logger.debug("%s %s", event.request.method, url, extra=extra)
+    elif isinstance(event, Finished):
+        level = DEBUG if isinstance(event.error, CancelledError) else INFO
+        if logger.isEnabledFor(level):
+            _finished(level, event)
+    elif logger.isEnabledFor(WARNING):
+        _noted(event)
+
+
+def _finished(level: int, event: Finished) -> None:
+    url = shown(event.request.url)
+    error = type(event.error).__name__ if event.error is not None else None
+    status = event.response.status_code if event.response is not None else None
+    extra = {
+        **_request(event.request, url),
+        "status_code": status,
+        "elapsed_seconds": event.elapsed,
+        "attempt": event.attempt,
+        "upstream": event.upstream,
+        "error": error,
+    }
+    answer = " ".join([str(part) for part in (status, error) if part is not None])
+    logger.log(level, "%s %s: %s in %.3f s", event.request.method, url, answer, event.elapsed, extra=extra)
+
+
+def _noted(event: Retried | Refused | FellBack | CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
+    extra: dict[str, Any] = {"upstream": event.upstream}
+    if isinstance(event, CircuitOpened | CircuitHalfOpened | CircuitClosed):
+        extra["origin"] = event.origin
+        if isinstance(event, CircuitOpened):
+            extra |= {"seconds": event.seconds, "reason": event.reason}
+            logger.warning(
+                "%s: circuit opened for %.3g s: %s", event.origin, event.seconds, event.reason, extra=extra
+            )
+        else:
+            logger.info(
+                "%s: circuit %s",
+                event.origin,
+                "closed" if isinstance(event, CircuitClosed) else "half-open",
+                extra=extra,
+            )
+        return
+    url = shown(event.request.url)
+    extra |= _request(event.request, url)
+    method = event.request.method
+    if isinstance(event, Retried):
+        cause = told(event.cause)
+        extra |= {"attempt": event.attempt, "delay_seconds": event.delay, "cause": cause}
+        message = "%s %s: attempt %d failed (%s), the next in %.3f s"
+        logger.warning(message, method, url, event.attempt, cause, event.delay, extra=extra)
+    elif isinstance(event, FellBack):
+        extra["cause"] = told(event.cause)
+        logger.warning("%s %s: fell back (%s)", method, url, extra["cause"], extra=extra)
+    else:
+        extra["cause"] = told(event.error)
+        logger.warning("%s %s: refused (%s)", method, url, extra["cause"], extra=extra)
+
+
+def told(cause: Response | BaseException) -> str:
+    """A cause in few words. Only our own errors are known to carry no secret; of others the name must do."""
+    if isinstance(cause, Response):
+        return str(cause.status_code)
+    name = type(cause).__name__
+    return f"{name}: {cause.message}" if isinstance(cause, FairleadError) else name
+
+
+def _request(request: Request, url: str) -> dict[str, Any]:
+    return {"method": request.method, "url": url}

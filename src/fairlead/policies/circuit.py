@@ -1,0 +1,265 @@
+"""Stop calling an upstream that is down: its callers learn so at once, and it is left alone to recover.
+
+*When* to open is the rule below, in numbers, with the time as an argument; *what open means* is the closure at the end. Each
+call let through carries a ticket of the epoch it began in, so that an answer to an older state changes nothing. The one call
+that probes holds a lease: a probe that never reports does not keep the circuit shut for ever.
+"""
+
+from __future__ import annotations
+
+import random
+from asyncio import get_running_loop
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+from typing import ClassVar, Final
+
+from fairlead.core import Call, Send, Upstream
+from fairlead.errors import AttemptTimedOut, CircuitOpen, ConfigError, TransportError
+from fairlead.events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from fairlead.message import Response
+from fairlead.url import Origin
+
+BUCKETS: Final = 10
+FAILURES: Final = (TransportError, AttemptTimedOut)
+
+
+class State(StrEnum):
+    """What a circuit does with the next call."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitBreaker:
+    """Open after `consecutive` failures, or when `failure_rate` of at least `minimum` calls in `window` seconds failed.
+
+    Open for `open_for` seconds, doubling to `max_open_for`, each time 80 to 100 % of that; then one call at a time probes, and
+    `probes` good ones in a row close it. A probe has `lease` seconds to report. One circuit for each origin, of at most `origins`.
+    A failure is a transport fault, an attempt's time-out or a 5xx; a refusal, a passed deadline or a cancellation is no verdict.
+    """
+
+    failure_rate: float = 0.5
+    window: float = 30.0
+    minimum: int = 20
+    consecutive: int = 5
+    open_for: float = 5.0
+    max_open_for: float = 60.0
+    probes: int = 1
+    lease: float = 30.0
+    origins: int = 1024
+    name: str = "default"
+    random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+    """Uniform in [0, 1)."""
+    place: ClassVar[str] = "CircuitBreaker"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.failure_rate <= 1:
+            raise ConfigError(
+                f"CircuitBreaker: failure_rate={self.failure_rate!r} is not a share above 0 and up to 1"
+            )
+        for name in ("window", "open_for", "max_open_for", "lease"):
+            if not 0 < (seconds := getattr(self, name)) < inf:
+                raise ConfigError(f"CircuitBreaker: {name}={seconds!r} is not a number of seconds above 0")
+        for name in ("minimum", "consecutive", "probes", "origins"):
+            number = getattr(self, name)
+            if type(number) is not int or number < 1:
+                raise ConfigError(f"CircuitBreaker: {name}={number!r} is not a whole number above 0")
+
+    def explain(self) -> str:
+        return (
+            f"circuit breaker, one for each origin: open after {self.consecutive} failures in a row, or {self.failure_rate:.0%} of at"
+            f" least {self.minimum} calls in {self.window:g} s; for {self.open_for:g} s, doubling to {self.max_open_for:g} s; then one"
+            " call at a time probes"
+        )
+
+    def bind(self, send: Send, upstream: Upstream, /) -> Send:
+        circuits = upstream.state(self, lambda: Circuits(self))
+        name, jitter = upstream.name, self.random
+
+        def report(origin: Origin, circuit: Circuit, ticket: int, now: float, good: bool | None) -> None:
+            if good is None:
+                circuit.release(ticket, now)
+            elif good:
+                if circuit.succeed(ticket, now):
+                    upstream.emit(CircuitClosed(name, str(origin)))
+            elif seconds := circuit.fail(ticket, now, jitter()):
+                upstream.emit(CircuitOpened(name, str(origin), seconds, circuit.reason))
+
+        async def guard(call: Call) -> Response:
+            origin = call.request.origin
+            circuit = circuits[origin]
+            clock = get_running_loop().time
+            before = circuit.state
+            ticket = circuit.admit(clock())
+            if ticket is None:
+                seconds = circuit.retry_after(clock())
+                told = (
+                    f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
+                )
+                raise CircuitOpen(told, retry_after=seconds, request=call.request, upstream=name)
+            if circuit.state is not before:
+                upstream.emit(CircuitHalfOpened(name, str(origin)))
+            try:
+                response = await send(call)
+            except BaseException as error:
+                report(origin, circuit, ticket, clock(), False if isinstance(error, FAILURES) else None)
+                raise
+            if response.is_closed:
+                report(origin, circuit, ticket, clock(), went_well(response))
+            else:
+                response.when_closed(lambda: report(origin, circuit, ticket, clock(), went_well(response)))
+            return response
+
+        return guard
+
+
+def went_well(response: Response) -> bool | None:
+    """The verdict of an answer. What broke a body off on our side, or a reader who had enough, says nothing against it."""
+    if response.status_code >= 500 or isinstance(response.error, FAILURES):
+        return False
+    return True if response.error is None else None
+
+
+class Window:
+    """How many calls went well and how many failed in the last `seconds`, in ten buckets, so that it forgets by tenths."""
+
+    __slots__ = ("failed", "failures", "good", "slot", "successes", "width")
+
+    def __init__(self, seconds: float) -> None:
+        self.width = seconds / BUCKETS
+        self.clear()
+
+    def clear(self) -> None:
+        self.slot = 0
+        self.successes = [0] * BUCKETS
+        self.failures = [0] * BUCKETS
+        self.good = self.failed = 0
+
+    def count(self, now: float, *, failed: bool) -> None:
+        slot = int(now // self.width)
+        if slot != self.slot:
+            self._forget(slot)
+        if failed:
+            self.failures[slot % BUCKETS] += 1
+            self.failed += 1
+        else:
+            self.successes[slot % BUCKETS] += 1
+            self.good += 1
+
+    def _forget(self, slot: int) -> None:
+        for passed in range(max(self.slot, slot - BUCKETS) + 1, slot + 1):
+            at = passed % BUCKETS
+            self.good -= self.successes[at]
+            self.failed -= self.failures[at]
+            self.successes[at] = self.failures[at] = 0
+        self.slot = slot
+
+
+class Circuit:
+    """The state of one origin. `admit` gives a ticket or None; a ticket is reported once: `succeed`, `fail` or `release`."""
+
+    __slots__ = ("epoch", "opened", "proven", "reason", "recipe", "row", "state", "until", "window")
+
+    def __init__(self, recipe: CircuitBreaker) -> None:
+        self.recipe = recipe
+        self.window = Window(recipe.window)
+        self.state = State.CLOSED
+        self.epoch = 0
+        self.until = 0.0
+        """Open: when a probe may go. Half-open: when the probe's lease ends."""
+        self.row = 0
+        """Failures since the last success."""
+        self.opened = 0
+        """How often it opened since it was last closed."""
+        self.proven = 0
+        self.reason = ""
+
+    def admit(self, now: float) -> int | None:
+        if self.state is not State.CLOSED:
+            if now < self.until:
+                return None
+            if self.state is State.OPEN:
+                self.state = State.HALF_OPEN
+                self.proven = 0
+            self.epoch += 1
+            self.until = now + self.recipe.lease
+        return self.epoch
+
+    def succeed(self, ticket: int, now: float) -> bool:
+        """Whether this closed the circuit."""
+        if ticket != self.epoch:
+            return False
+        if self.state is State.CLOSED:
+            self.row = 0
+            self.window.count(now, failed=False)
+            return False
+        self.epoch += 1
+        self.until = now
+        self.proven += 1
+        if self.proven < self.recipe.probes:
+            return False
+        self.state = State.CLOSED
+        self.row = self.opened = 0
+        self.window.clear()
+        return True
+
+    def fail(self, ticket: int, now: float, random: float = 1.0) -> float:
+        """For how many seconds this opened the circuit: 0.0 if it did not."""
+        if ticket != self.epoch:
+            return 0.0
+        recipe = self.recipe
+        if self.state is State.CLOSED:
+            self.row += 1
+            self.window.count(now, failed=True)
+            calls = self.window.good + self.window.failed
+            if self.row >= recipe.consecutive:
+                self.reason = f"{self.row} failures in a row"
+            elif calls >= recipe.minimum and self.window.failed >= recipe.failure_rate * calls:
+                self.reason = f"{self.window.failed} of {calls} calls failed in {recipe.window:g} s"
+            else:
+                return 0.0
+        else:
+            self.reason = "the probe failed"
+        self.state = State.OPEN
+        self.epoch += 1
+        seconds = min(recipe.max_open_for, recipe.open_for * 2.0 ** min(self.opened, 64)) * (
+            0.8 + 0.2 * random
+        )
+        self.opened += 1
+        self.until = now + seconds
+        return seconds
+
+    def release(self, ticket: int, now: float) -> None:
+        """No verdict: the place of a probe is free again."""
+        if self.state is State.HALF_OPEN and ticket == self.epoch:
+            self.epoch += 1
+            self.until = now
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until a call may go through; while a probe is out, that is soon."""
+        return min(max(0.0, self.until - now), self.recipe.open_for if self.state is State.HALF_OPEN else inf)
+
+    def __repr__(self) -> str:
+        return f"<circuit {self.state}, {self.window.failed} of {self.window.good + self.window.failed} calls failed>"
+
+
+class Circuits(dict[Origin, Circuit]):
+    """The circuits of an upstream, by origin; with too many, one that is closed makes room."""
+
+    def __init__(self, recipe: CircuitBreaker) -> None:
+        super().__init__()
+        self.recipe = recipe
+
+    def __missing__(self, origin: Origin) -> Circuit:
+        if len(self) >= self.recipe.origins:
+            del self[
+                next(
+                    (one for one, circuit in self.items() if circuit.state is State.CLOSED), next(iter(self))
+                )
+            ]
+        circuit = self[origin] = Circuit(self.recipe)
+        return circuit
