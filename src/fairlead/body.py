@@ -10,6 +10,7 @@ import io
 import os
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import quote_plus
 
@@ -40,7 +41,9 @@ class Upload:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._spent and not self.replayable:
-            raise ConfigError("this body was read already and cannot be read again: pass bytes, a seekable file or a function")
+            raise ConfigError(
+                "this body was read already and cannot be read again: pass bytes, a seekable file or a function"
+            )
         self._spent = True
         source = self._open()
         if isinstance(source, AsyncIterable):
@@ -65,11 +68,11 @@ def from_content(content: Content) -> bytes | Upload:
         return _from_file(content)
     if callable(content):
         return Upload(content)
-    if isinstance(content, AsyncIterable):
-        return Upload(lambda: content, replayable=not isinstance(content, AsyncIterator))
-    if isinstance(content, Iterable) and not isinstance(content, Mapping):
-        return Upload(lambda: content, replayable=not isinstance(content, Iterator))
-    raise ConfigError(f"content= is {type(content).__name__}: pass bytes, a string, a file, or an iterable of bytes; json= for objects")
+    if isinstance(content, AsyncIterable | Iterable) and not isinstance(content, Mapping):
+        return Upload(lambda: content, replayable=not isinstance(content, AsyncIterator | Iterator))
+    raise ConfigError(
+        f"content= is {type(content).__name__}: pass bytes, a string, a file, or an iterable of bytes; json= for objects"
+    )
 
 
 def from_json(value: Any) -> bytes:
@@ -142,7 +145,7 @@ def _file(name: str, given: Any) -> tuple[str, File, str]:
             raise ConfigError(f"files[{name!r}]: pass a file, (filename, file) or (filename, file, content type)")
         filename, file, content_type = (*given, None)[:3]
     elif isinstance(path := getattr(given, "name", None), str):
-        filename = os.path.basename(path)
+        filename = Path(path).name
     if content_type is None:
         from mimetypes import guess_type
 

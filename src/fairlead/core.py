@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from logging import getLogger
 from math import inf
 from typing import Any, Final, Protocol, TypeVar
 
@@ -16,6 +18,7 @@ from fairlead.events import Event, Sink
 from fairlead.message import Request, Response
 
 S = TypeVar("S")
+_logger: Final = getLogger("fairlead")
 
 ATTEMPT: Final = 10.0
 """Seconds one attempt may take where another may follow it, unless said otherwise."""
@@ -71,7 +74,12 @@ class Call:
     def fork(self, attempt: int) -> Call:
         """A call of its own for one attempt."""
         fork = Call.__new__(Call)
-        fork.request, fork.timeout, fork.deadline, fork.stream = self.request, self.timeout, self.deadline, self.stream
+        fork.request, fork.timeout, fork.deadline, fork.stream = (
+            self.request,
+            self.timeout,
+            self.deadline,
+            self.stream,
+        )
         fork.attempt, fork.allowance = attempt, self.allowance
         return fork
 
@@ -130,8 +138,12 @@ class Upstream:
         return {(kind.__name__, name): state for (kind, name), (_, state) in self._states.items()}
 
     def emit(self, event: Event) -> None:
+        """Tell every sink. One that fails is logged, and breaks no call."""
         for sink in self.sinks:
-            sink(event)
+            try:
+                sink(event)
+            except Exception:
+                _logger.exception("%s: the sink %r failed", self.name, sink)
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name}>"
@@ -152,7 +164,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         ranked = [(ORDER.index(place), policy) for policy in self.policies if (place := getattr(policy, "place", None))]
-        for (rank, policy), (next_rank, inner) in zip(ranked, ranked[1:], strict=False):
+        for (rank, policy), (next_rank, inner) in pairwise(ranked):
             if rank > next_rank:
                 raise ConfigError(
                     f"{_kind(policy)} cannot stand outside {_kind(inner)}: swap them (outermost first: {', '.join(ORDER)})"
@@ -166,6 +178,19 @@ class Pipeline:
         for policy in reversed(self.policies):
             send = policy.bind(send, upstream)
         return send
+
+    def put(self, place: str, policy: Policy | None) -> Pipeline:
+        """The same with `policy` in that place of `ORDER`, instead of what stands there; None leaves the place empty."""
+        rank = ORDER.index(place)
+        kept = [one for one in self.policies if getattr(one, "place", None) != place]
+        if policy is not None:
+            inner = (
+                at
+                for at, one in enumerate(kept)
+                if (there := getattr(one, "place", None)) and ORDER.index(there) > rank
+            )
+            kept.insert(next(inner, len(kept)), policy)
+        return Pipeline(tuple(kept))
 
 
 def _kind(policy: Policy) -> str:

@@ -103,7 +103,12 @@ class Request:
     def replace(self, *, target: str | None = None, headers: Headers | None = None) -> Request:
         """The same request with another target or other headers."""
         copy = Request.__new__(Request)
-        copy.method, copy.origin, copy.content, copy.idempotent = self.method, self.origin, self.content, self.idempotent
+        copy.method, copy.origin, copy.content, copy.idempotent = (
+            self.method,
+            self.origin,
+            self.content,
+            self.idempotent,
+        )
         copy.target = self.target if target is None else target
         copy.headers = self.headers if headers is None else headers
         return copy
@@ -168,7 +173,13 @@ class Response:
 
     @classmethod
     def arriving(
-        cls, status: int, pairs: list[Pair], body: Body, coding: Coding | None, request: Request, seconds: float
+        cls,
+        status: int,
+        pairs: list[Pair],
+        body: Body,
+        coding: Coding | None,
+        request: Request,
+        seconds: float,
     ) -> Arriving:
         """An answer whose body is still to come."""
         self = Arriving.__new__(Arriving)
@@ -220,7 +231,11 @@ class Response:
     @property
     def content(self) -> bytes:
         if self._content is None:
-            raise FairleadError("the body is still arriving: `await response.aread()` first", request=self.request, phase="body")
+            raise FairleadError(
+                "the body is still arriving: `await response.aread()` first",
+                request=self.request,
+                phase="body",
+            )
         return self._content
 
     @property
@@ -295,7 +310,9 @@ class Response:
                 yield self._content
             return
         if self._body is None or self.is_closed:
-            raise FairleadError("the stream is closed: read it inside its `async with`", request=self.request, phase="body")
+            raise FairleadError(
+                "the stream is closed: read it inside its `async with`", request=self.request, phase="body"
+            )
         try:
             while chunk := await self._body.read():
                 if coding is None:
@@ -357,5 +374,8 @@ class Arriving(Response):
             self.close()
             where = f" at {self.opened_at}" if self.opened_at else ""
             warnings.warn(
-                f"a stream opened{where} was dropped open: read it inside its `async with`", ResourceWarning, stacklevel=2, source=self
+                f"a stream opened{where} was dropped open: read it inside its `async with`",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
             )

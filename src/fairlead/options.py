@@ -33,9 +33,8 @@ Auth = Policy | tuple[str, str]
 
 
 class Options(TypedDict, total=False):
-    """The keywords of a client's constructor and of its class. `docs/client.md` explains each."""
+    """The keywords of a client's constructor and of its class, beside `base_url`. `docs/client.md` explains each."""
 
-    base_url: str
     name: str | None
     timeout: float | Timeout | None
     max_retries: int
@@ -59,8 +58,10 @@ class Options(TypedDict, total=False):
     health_path: str
 
 
-class Chosen(Options, total=True):
+class Chosen(Options):
     """The same, with every question answered."""
+
+    base_url: str
 
 
 DEFAULTS: Final[Chosen] = {
@@ -144,6 +145,6 @@ def choose(owner: type, keywords: Mapping[str, Any], given: Mapping[str, Any], *
     chosen = cast("Chosen", {**DEFAULTS, **keywords, **told, **checked(owner.__name__, given)})
     for name in ("max_connections", "max_keepalive_connections"):
         number = chosen[name]
-        if number is not None and (not isinstance(number, int) or number < 1):
+        if number is not None and number < 1:
             raise ConfigError(f"{owner.__name__}: {name}={number!r} is not a number above 0; None sets no bound")
     return chosen

@@ -81,7 +81,9 @@ def ready(target: str) -> str:
     if _READY(target) is not None:
         return target
     if (control := _CONTROL.search(target)) is not None:
-        raise ConfigError(f"control character {control[0]!r} in the path {shown(target)!r}: escape the value or refuse it")
+        raise ConfigError(
+            f"control character {control[0]!r} in the path {shown(target)!r}: escape the value or refuse it"
+        )
     target = target.partition("#")[0]
     return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target), safe=_KEPT)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, Protocol
 
@@ -187,11 +188,9 @@ class _Chain:
 
 def _zstd() -> Any:
     """Python's own module from 3.14 on, else its backport; None where neither is there."""
-    try:
-        from compression import zstd
-    except ImportError:
+    for name in ("compression.zstd", "backports.zstd"):
         try:
-            from backports import zstd
+            return import_module(name)
         except ImportError:
-            return None
-    return zstd
+            continue
+    return None

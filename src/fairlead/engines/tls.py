@@ -20,7 +20,9 @@ def context(wire: Wire, *, alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLCont
         try:
             made.load_cert_chain(*files)
         except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"cert={files[0]!r} cannot be loaded: {error.strerror or 'not a certificate with its key'}") from None
+            raise ConfigError(
+                f"cert={files[0]!r} cannot be loaded: {error.strerror or 'not a certificate with its key'}"
+            ) from None
     return made
 
 
@@ -37,5 +39,7 @@ def _verifying(verify: bool | str) -> ssl.SSLContext:
     try:
         made.load_verify_locations(**{"capath" if Path(verify).is_dir() else "cafile": verify})
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"verify={verify!r} cannot be loaded: {error.strerror or 'not a certificate authority'}") from None
+        raise ConfigError(
+            f"verify={verify!r} cannot be loaded: {error.strerror or 'not a certificate authority'}"
+        ) from None
     return made

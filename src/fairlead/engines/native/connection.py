@@ -256,7 +256,9 @@ class Connection(BufferedProtocol):
             if length == 14 and name.lower() == b"content-length":
                 self._known = True
                 if not self.call.stream and not self._headless and int(value) > self._limits.body:
-                    self._fault = f"a body of {int(value)} bytes; at most {self._limits.body} are held: read it as a stream"
+                    self._fault = (
+                        f"a body of {int(value)} bytes; at most {self._limits.body} are held: read it as a stream"
+                    )
             elif length == 17 and name.lower() == b"transfer-encoding":
                 if self._chunked or value.strip().lower() != b"chunked" or self._parser.get_http_version() != "1.1":
                     self._fault = "a transfer coding other than one chunked"
@@ -266,7 +268,8 @@ class Connection(BufferedProtocol):
         if self._unsure and self._parser.get_http_version() not in {"1.0", "1.1"}:
             self._fault = "it does not begin with HTTP/1"
         self.head_done = True
-        self.complete = self._headless
+        if self._headless:
+            self._complete()
 
     def on_body(self, chunk: bytes) -> None:
         if self.complete:
@@ -277,9 +280,14 @@ class Connection(BufferedProtocol):
 
     def on_message_complete(self) -> None:
         if self.head_done:
-            self.complete = True
+            self._complete()
         else:
             self._interim += 1
+
+    def _complete(self) -> None:
+        self.complete = True
+        if not self._parser.should_keep_alive():  # the parser forgets it with the message
+            self.broken = self.broken or "the peer closes"
 
     # Decisions
 
@@ -289,8 +297,6 @@ class Connection(BufferedProtocol):
             self.complete = False
             self.fail(self._not_http(fault))
         elif self.complete:
-            if not self._parser.should_keep_alive():
-                self.broken = self.broken or "the peer closes"
             self._rest()
             self._wake()
         elif self.head_done and self.call.stream:

@@ -42,7 +42,10 @@ async def dial(
 
 
 async def _connect(
-    loop: asyncio.AbstractEventLoop, origin: Origin, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext]
+    loop: asyncio.AbstractEventLoop,
+    origin: Origin,
+    make: Callable[[], Connection],
+    tls: Callable[[], ssl.SSLContext],
 ) -> Connection:
     addresses = await _resolve(loop, origin)
     sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)

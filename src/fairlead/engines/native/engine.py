@@ -91,7 +91,9 @@ class Native:
                 error.request = call.request
                 connection.abort()
                 raise
-        response = Response.received(connection.status, connection.headers, content, call.request, perf_counter() - began)
+        response = Response.received(
+            connection.status, connection.headers, content, call.request, perf_counter() - began
+        )
         self._give(connection)
         return response
 
@@ -136,7 +138,10 @@ class Native:
         loop = asyncio.get_running_loop()
         origin = call.request.origin
         connection = await dial(
-            call, lambda: Connection(loop, origin, self._buffer, self._wire.limits, self._lost), self._context, started
+            call,
+            lambda: Connection(loop, origin, self._buffer, self._wire.limits, self._lost),
+            self._context,
+            started,
         )
         if connection.transport.is_closing():
             raise ConnectFailed(f"{origin} closed the connection at once", request=call.request, phase="connecting")

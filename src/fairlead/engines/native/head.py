@@ -29,7 +29,13 @@ def encode(request: Request) -> bytes:
         framing = b"Transfer-Encoding: chunked\r\n"
     elif length or request.method in {"POST", "PUT", "PATCH"}:
         framing = b"Content-Length: %d\r\n" % length
-    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (request.method.encode(), request.target.encode(), host, wire, framing)
+    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (
+        request.method.encode(),
+        request.target.encode(),
+        host,
+        wire,
+        framing,
+    )
 
 
 def declared(request: Request) -> int | None:

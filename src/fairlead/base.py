@@ -1,0 +1,262 @@
+"""The life of a client: built from its options, opened once, sending through its pipeline, closed once.
+
+What is decided here is decided when the client is built; a call only walks through what was bound.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import inf
+from types import TracebackType
+from typing import Any, ClassVar, Final, Protocol, Self, Unpack, runtime_checkable
+
+from fairlead import engines
+from fairlead.auth import Basic
+from fairlead.core import Call, Pipeline, Policy, Send, Timeout, Upstream
+from fairlead.engines.coding import accepted
+from fairlead.errors import ConfigError, FairleadError
+from fairlead.headers import Headers, HeaderTypes
+from fairlead.message import Request, Response
+from fairlead.observe import sinks
+from fairlead.options import DEFAULT, Auth, Default, Options, checked, choose
+from fairlead.policies import standard
+from fairlead.url import Origin, join, pairs, ready, shown, split
+from fairlead.version import __version__
+
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\").match
+HEALTH: Final = Timeout(total=5.0)
+
+
+@runtime_checkable
+class Declared(Protocol):
+    """A call declared on a class: checked when the class is made, bound once to each client."""
+
+    def __set_name__(self, owner: type, name: str) -> None: ...
+
+    def bind(self, client: Any, /) -> Callable[..., Any]: ...
+
+
+class BaseAPIClient:
+    """One upstream, its pipeline and its connections. Use it as `async with`, or `await client.close()` in the end."""
+
+    _keywords: ClassVar[Mapping[str, Any]] = {}
+    _declared: ClassVar[Mapping[str, Declared]] = {}
+    auth: Auth | None = None
+
+    def __init_subclass__(cls, *, base_url: str | None = None, **options: Unpack[Options]) -> None:
+        super().__init_subclass__()
+        said = options if base_url is None else {"base_url": base_url, **options}
+        cls._keywords = {**cls._keywords, **checked(cls.__name__, said)}
+        inherited = {name: call for name, call in cls._declared.items() if name not in vars(cls)}
+        cls._declared = inherited | {name: call for name, call in vars(cls).items() if isinstance(call, Declared)}
+
+    def __init__(self, base_url: str | None = None, **options: Unpack[Options]) -> None:
+        cls = type(self)
+        given: dict[str, Any] = dict(options) if base_url is None else {"base_url": base_url, **options}
+        self._opened_at = caller()
+        self._closed = False
+        self._loop: AbstractEventLoop | None = None
+        self._bound: dict[object, Send] = {}
+
+        own = not cls.__module__.startswith("fairlead.")
+        chosen = choose(cls, cls._keywords, given, settings=own)
+        self.base_url = chosen["base_url"].rstrip("/")
+        self._origin, self._base = _split_base(cls.__name__, self.base_url)
+        self._allowed: set[Origin | None] = {
+            self._origin,
+            *(split(origin)[0] for origin in chosen["allow_origins"]),
+        }
+        self.name = chosen["name"] or (
+            cls.__name__ if own else self._origin.host if self._origin is not None else "http"
+        )
+        if chosen["auth"] is not None:
+            self.auth = chosen["auth"]
+        self.timeout = _timeout(chosen["timeout"])
+        self.raise_for_status = chosen["raise_for_status"]
+        self.health_path = chosen["health_path"]
+        self._params = list(pairs(chosen["params"])) if chosen["params"] else []
+        self._headers = _default_headers(chosen["headers"])
+
+        self.upstream = Upstream(self.name, (*sinks(traces=bool(chosen["trace_enabled"])), *chosen["sinks"]))
+        self.engine = engines.create(
+            chosen["engine"],
+            engines.Wire(
+                verify=chosen["verify"],
+                cert=chosen["cert"],
+                proxy=chosen["proxy"],
+                http2=chosen["http2"],
+                max_keepalive_connections=chosen["max_keepalive_connections"],
+            ),
+        )
+        policies = chosen["policies"]
+        if policies is None:
+            policies = standard(
+                retries=chosen["max_retries"],
+                delay=chosen["retry_delay"],
+                backoff=chosen["retry_backoff"],
+                limit=chosen["max_connections"],
+            )
+        auth = Basic(*self.auth) if isinstance(self.auth, tuple) else self.auth
+        self.pipeline = Pipeline(tuple(policies)).put("Auth", auth)
+        self._send = self._bind(DEFAULT, DEFAULT)
+        for name, declared in cls._declared.items():
+            self.__dict__[name] = declared.bind(self)
+
+    async def send(
+        self,
+        request: Request,
+        *,
+        timeout: float | Timeout | Default | None = DEFAULT,
+        auth: Auth | Default | None = DEFAULT,
+        retry: Policy | Default | None = DEFAULT,
+        stream: bool = False,
+    ) -> Response:
+        """Send a request through the pipeline; a status is an answer, never an error.
+
+        Raises TransportError, TimedOut, Refused or ConfigError. With `stream=True` the response must be closed: prefer `stream()`.
+        """
+        if request.origin not in self._allowed and self._origin is not None:
+            raise self._elsewhere(request.origin)
+        if self._closed:
+            raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
+        loop = self._loop = get_running_loop()
+        bounds = self.timeout if timeout is DEFAULT else _timeout(timeout)
+        call = Call(request, bounds, loop.time() + bounds.total if bounds.total is not None else inf, stream=stream)
+        send = self._send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
+        try:
+            return await send(call)
+        except FairleadError as error:
+            error.upstream = error.upstream or self.name
+            error.request = error.request or request
+            raise
+
+    async def health_check(self) -> bool:
+        """Whether a GET of `health_path` (default: the base URL) answers below 500 within 5 s, in one attempt. Never raises."""
+        try:
+            origin, target = self._locate(self.health_path)
+            request = Request.build("GET", origin, target, self._headers.copy())
+            response = await self.send(request, timeout=HEALTH, retry=None)
+        except Exception:
+            return False
+        return response.status_code < 500
+
+    def explain(self) -> str:
+        """The pipeline in words, outermost first, with its numbers."""
+        total, among = self.timeout.total, self.timeout.among
+        lines = [
+            f"{self.name} -> {self.base_url or 'any origin'}",
+            f"  a call has {'no bound' if total is None else f'{total:g} s'}, an attempt that a retry may follow {among:g} s",
+        ]
+        lines += [
+            f"  {number}. {step.explain() if hasattr(step, 'explain') else step}"
+            for number, step in enumerate(self.pipeline.policies, 1)
+        ]
+        return "\n".join([*lines, f"  then the {type(self.engine).__name__.lower()} engine"])
+
+    async def close(self) -> None:
+        """Close every connection; calls after this are errors. May be called again."""
+        self._closed = True
+        await self.engine.close()
+
+    async def __aenter__(self) -> Self:
+        self._loop = get_running_loop()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        loop = getattr(self, "_loop", None)
+        if loop is None or self._closed:
+            return
+        warnings.warn(
+            f"{type(self).__name__} made at {self._opened_at} was dropped open: use `async with` or `await client.close()`",
+            ResourceWarning,
+            stacklevel=2,
+            source=self,
+        )
+        if not loop.is_closed():
+            engine = self.engine
+            loop.call_soon_threadsafe(lambda: loop.create_task(engine.close()))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url or 'without base_url'}>"
+
+    def _locate(self, path: str) -> tuple[Origin, str]:
+        """Where a path leads: below the base URL, or to an origin of its own where that is allowed."""
+        if _ABSOLUTE(path) is None:
+            if self._origin is None:
+                raise ConfigError(f"{path!r} is relative and this client has no base_url: pass a whole URL")
+            return self._origin, join(self._base, path)
+        if path[:2] == "//" and self._origin is not None:
+            path = f"{self._origin.scheme}:{path}"
+        origin, target = split(path)
+        if self._origin is not None and origin not in self._allowed:
+            raise self._elsewhere(origin)
+        return origin, target
+
+    def _elsewhere(self, origin: Origin) -> ConfigError:
+        return ConfigError(
+            f"{self.name}: {origin} is not {self._origin}, and would be given its credentials; "
+            f"use another client, or allow_origins=({str(origin)!r},)"
+        )
+
+    def _bind(self, auth: Auth | Default | None, retry: Policy | Default | None) -> Send:
+        """The pipeline with another auth or retry: bound once for each, over the same upstream and so the same state."""
+        key = auth, retry
+        try:
+            bound = self._bound.get(key)
+        except TypeError:  # a recipe that cannot be hashed is bound for each call
+            return self._build(auth, retry)
+        if bound is None:
+            if len(self._bound) >= 64:  # credentials of many users: the oldest is made again when it returns
+                del self._bound[next(iter(self._bound))]
+            bound = self._bound[key] = self._build(auth, retry)
+        return bound
+
+    def _build(self, auth: Auth | Default | None, retry: Policy | Default | None) -> Send:
+        pipeline = self.pipeline
+        if auth is not DEFAULT:
+            pipeline = pipeline.put("Auth", Basic(*auth) if isinstance(auth, tuple) else auth)
+        if retry is not DEFAULT:
+            pipeline = pipeline.put("Retry", retry)
+        return pipeline.bind(self.engine.send, self.upstream)
+
+
+@lru_cache(maxsize=256)
+def _timeout(given: float | Timeout | None) -> Timeout:
+    return given if isinstance(given, Timeout) else Timeout(total=given)
+
+
+def _split_base(owner: str, base_url: str) -> tuple[Origin | None, str]:
+    if not base_url:
+        return None, ""
+    try:
+        origin, target = split(base_url)
+    except ConfigError as error:
+        raise ConfigError(f"{owner}: base_url: {error.message}") from None
+    if "?" in target:
+        raise ConfigError(f"{owner}: base_url {shown(base_url)!r} has a query: pass it as params=")
+    return origin, ready(target).rstrip("/")
+
+
+def _default_headers(own: HeaderTypes | None) -> Headers:
+    headers = Headers({"Accept": "*/*", "Accept-Encoding": accepted(), "User-Agent": f"fairlead/{__version__}"})
+    for name, value in Headers(own).multi_items():
+        headers[name] = value
+    return headers
+
+
+def caller() -> str:
+    """The line outside this package that is running: where a client or a stream was made."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fairlead."):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

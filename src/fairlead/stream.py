@@ -1,0 +1,35 @@
+"""A stream is handed out only as a context manager: opened by `async with`, closed by its end, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+
+from fairlead.errors import ConfigError
+from fairlead.message import Arriving, Response
+
+
+class Stream:
+    """`async with client.stream("GET", path) as response: ...`. Nothing is sent before it is entered; it is entered once."""
+
+    __slots__ = ("_open", "_opened_at", "response")
+
+    def __init__(self, open_: Callable[[], Awaitable[Response]], opened_at: str) -> None:
+        self._open: Callable[[], Awaitable[Response]] | None = open_
+        self._opened_at = opened_at
+        self.response: Response | None = None
+
+    async def __aenter__(self) -> Response:
+        if self._open is None:
+            raise ConfigError("a stream opens once: call client.stream() again")
+        open_, self._open = self._open, None
+        self.response = response = await open_()
+        if isinstance(response, Arriving):
+            response.opened_at = self._opened_at
+        return response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.response is not None:
+            self.response.close()
