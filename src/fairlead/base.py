@@ -6,11 +6,9 @@ What is decided here is decided when the client is built; a call only walks thro
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from math import inf
 from types import TracebackType
 from typing import Any, ClassVar, Final, Protocol, Self, Unpack, runtime_checkable
@@ -25,6 +23,7 @@ from fairlead.message import Request, Response
 from fairlead.observe import sinks
 from fairlead.options import DEFAULT, Auth, Default, Options, checked, choose
 from fairlead.policies import standard
+from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, ready, shown, split
 from fairlead.version import __version__
 
@@ -76,7 +75,7 @@ class BaseAPIClient:
         )
         if chosen["auth"] is not None:
             self.auth = chosen["auth"]
-        self.timeout = _timeout(chosen["timeout"])
+        self.timeout = Timeout.of(chosen["timeout"])
         self.raise_for_status = chosen["raise_for_status"]
         self.health_path = chosen["health_path"]
         self._params = list(pairs(chosen["params"])) if chosen["params"] else []
@@ -125,7 +124,7 @@ class BaseAPIClient:
         if self._closed:
             raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
         loop = self._loop = get_running_loop()
-        bounds = self.timeout if timeout is DEFAULT else _timeout(timeout)
+        bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
         call = Call(request, bounds, loop.time() + bounds.total if bounds.total is not None else inf, stream=stream)
         send = self._send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
         try:
@@ -230,11 +229,6 @@ class BaseAPIClient:
         return pipeline.bind(self.engine.send, self.upstream)
 
 
-@lru_cache(maxsize=256)
-def _timeout(given: float | Timeout | None) -> Timeout:
-    return given if isinstance(given, Timeout) else Timeout(total=given)
-
-
 def _split_base(owner: str, base_url: str) -> tuple[Origin | None, str]:
     if not base_url:
         return None, ""
@@ -252,11 +246,3 @@ def _default_headers(own: HeaderTypes | None) -> Headers:
     for name, value in Headers(own).multi_items():
         headers[name] = value
     return headers
-
-
-def caller() -> str:
-    """The line outside this package that is running: where a client or a stream was made."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fairlead."):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 from urllib.parse import quote_plus
 
 from fairlead.errors import ConfigError
@@ -69,7 +69,8 @@ def from_content(content: Content) -> bytes | Upload:
     if callable(content):
         return Upload(content)
     if isinstance(content, AsyncIterable | Iterable) and not isinstance(content, Mapping):
-        return Upload(lambda: content, replayable=not isinstance(content, AsyncIterator | Iterator))
+        source = cast("Source", content)
+        return Upload(lambda: source, replayable=not isinstance(source, AsyncIterator | Iterator))
     raise ConfigError(
         f"content= is {type(content).__name__}: pass bytes, a string, a file, or an iterable of bytes; json= for objects"
     )

@@ -6,14 +6,14 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from fairlead.base import BaseAPIClient, caller
+from fairlead.base import BaseAPIClient
 from fairlead.body import Content, Data, Files, Upload, encode
 from fairlead.core import Policy, Timeout
 from fairlead.errors import StatusError
 from fairlead.headers import Headers, HeaderTypes
 from fairlead.message import Request, Response
 from fairlead.options import DEFAULT, Auth, BodyOptions, CallOptions, Default
-from fairlead.stream import Stream
+from fairlead.stream import Stream, caller
 from fairlead.url import Params, pairs, with_params
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from logging import getLogger
 from math import inf
@@ -42,6 +43,12 @@ class Timeout:
     """Seconds an attempt has that no other can follow."""
     among: float = field(init=False, repr=False, compare=False)
     """Seconds an attempt has that a retry may follow."""
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def of(given: float | Timeout | None) -> Timeout:
+        """What a `timeout=` means: a number bounds the whole call."""
+        return given if isinstance(given, Timeout) else Timeout(total=given)
 
     def __post_init__(self) -> None:
         for name in ("total", "attempt", "connect", "read", "write"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
@@ -33,3 +34,11 @@ class Stream:
     ) -> None:
         if self.response is not None:
             self.response.close()
+
+
+def caller() -> str:
+    """The line outside this package that is running: where a client or a stream was made."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fairlead."):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -41,9 +41,13 @@ def _told(decode: Callable[[bytes], Any], fault: type[Exception]) -> Decode:
         try:
             return decode(content)
         except (fault, UnicodeDecodeError) as error:
-            if content[:3] == b"\xef\xbb\xbf":  # a byte order mark, which RFC 8259 section 8.1 lets a reader ignore
+            if (
+                content[:3] == b"\xef\xbb\xbf"
+            ):  # a byte order mark, which RFC 8259 section 8.1 lets a reader ignore
                 return told(content[3:])
-            raise ValueError(f"not the JSON that was asked for: {error if isinstance(error, fault) else 'not UTF-8'}") from None
+            raise ValueError(
+                f"not the JSON that was asked for: {error if isinstance(error, fault) else 'not UTF-8'}"
+            ) from None
 
     return told
 
@@ -73,7 +77,9 @@ def _validated(validate: Callable[[bytes], Any]) -> Decode:
         except ValidationError as error:
             # Its own text shows the input, which may hold secrets.
             faults = error.errors(include_url=False, include_context=False, include_input=False)
-            told = "; ".join(f"{fault['msg']} - at `{'.'.join(['$', *map(str, fault['loc'])])}`" for fault in faults[:3])
+            told = "; ".join(
+                f"{fault['msg']} - at `{'.'.join(['$', *map(str, fault['loc'])])}`" for fault in faults[:3]
+            )
             raise ValueError(f"not the JSON that was asked for: {told}") from None
 
     return validated

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import random
 from asyncio import get_running_loop
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from math import inf
 from typing import ClassVar, Final
 
@@ -31,6 +33,9 @@ class State(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     HALF_OPEN = "half-open"
+
+
+CLOSED, OPEN, HALF_OPEN = State  # read several times in each call: a module's name costs half of an enum's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +85,21 @@ class CircuitBreaker:
         circuits = upstream.state(self, lambda: Circuits(self))
         name, jitter = upstream.name, self.random
 
-        def report(origin: Origin, circuit: Circuit, ticket: int, now: float, good: bool | None) -> None:
-            if good is None:
-                circuit.release(ticket, now)
-            elif good:
-                if circuit.succeed(ticket, now):
-                    upstream.emit(CircuitClosed(name, str(origin)))
-            elif seconds := circuit.fail(ticket, now, jitter()):
-                upstream.emit(CircuitOpened(name, str(origin), seconds, circuit.reason))
+        def report(
+            circuit: Circuit, ticket: int, clock: Callable[[], float], outcome: Response | BaseException
+        ) -> None:
+            good = went_well(outcome)
+            if good:
+                if circuit.succeed(ticket, clock()):
+                    upstream.emit(CircuitClosed(name, circuit.origin))
+            elif good is None:
+                circuit.release(ticket, clock())
+            elif seconds := circuit.fail(ticket, clock(), jitter()):
+                upstream.emit(CircuitOpened(name, circuit.origin, seconds, circuit.reason))
 
         async def guard(call: Call) -> Response:
-            origin = call.request.origin
-            circuit = circuits[origin]
+            circuit = circuits[call.request.origin]
             clock = get_running_loop().time
-            before = circuit.state
             ticket = circuit.admit(clock())
             if ticket is None:
                 seconds = circuit.retry_after(clock())
@@ -101,73 +107,78 @@ class CircuitBreaker:
                     f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
                 )
                 raise CircuitOpen(told, retry_after=seconds, request=call.request, upstream=name)
-            if circuit.state is not before:
-                upstream.emit(CircuitHalfOpened(name, str(origin)))
+            if circuit.state is HALF_OPEN:
+                upstream.emit(CircuitHalfOpened(name, circuit.origin))
             try:
                 response = await send(call)
             except BaseException as error:
-                report(origin, circuit, ticket, clock(), False if isinstance(error, FAILURES) else None)
+                report(circuit, ticket, clock, error)
                 raise
             if response.is_closed:
-                report(origin, circuit, ticket, clock(), went_well(response))
+                report(circuit, ticket, clock, response)
             else:
-                response.when_closed(lambda: report(origin, circuit, ticket, clock(), went_well(response)))
+                response.when_closed(partial(report, circuit, ticket, clock, response))
             return response
 
         return guard
 
 
-def went_well(response: Response) -> bool | None:
-    """The verdict of an answer. What broke a body off on our side, or a reader who had enough, says nothing against it."""
-    if response.status_code >= 500 or isinstance(response.error, FAILURES):
-        return False
-    return True if response.error is None else None
+def went_well(outcome: Response | BaseException) -> bool | None:
+    """The verdict: None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
+    if not isinstance(outcome, Response):
+        return False if isinstance(outcome, FAILURES) else None
+    if outcome.error is None:
+        return outcome.status_code < 500
+    return False if isinstance(outcome.error, FAILURES) else None
 
 
 class Window:
     """How many calls went well and how many failed in the last `seconds`, in ten buckets, so that it forgets by tenths."""
 
-    __slots__ = ("failed", "failures", "good", "slot", "successes", "width")
+    __slots__ = ("_buckets", "_current", "_edge", "_slot", "_width", "failed", "good")
 
     def __init__(self, seconds: float) -> None:
-        self.width = seconds / BUCKETS
+        self._width = seconds / BUCKETS
         self.clear()
 
     def clear(self) -> None:
-        self.slot = 0
-        self.successes = [0] * BUCKETS
-        self.failures = [0] * BUCKETS
+        self._slot = 0
+        self._edge = 0.0
+        self._buckets: deque[list[int]] = deque([[0, 0] for _ in range(BUCKETS)], BUCKETS)
+        self._current = self._buckets[-1]
         self.good = self.failed = 0
 
     def count(self, now: float, *, failed: bool) -> None:
-        slot = int(now // self.width)
-        if slot != self.slot:
-            self._forget(slot)
+        if now >= self._edge:
+            self._turn(now)
         if failed:
-            self.failures[slot % BUCKETS] += 1
+            self._current[1] += 1
             self.failed += 1
         else:
-            self.successes[slot % BUCKETS] += 1
+            self._current[0] += 1
             self.good += 1
 
-    def _forget(self, slot: int) -> None:
-        for passed in range(max(self.slot, slot - BUCKETS) + 1, slot + 1):
-            at = passed % BUCKETS
-            self.good -= self.successes[at]
-            self.failed -= self.failures[at]
-            self.successes[at] = self.failures[at] = 0
-        self.slot = slot
+    def _turn(self, now: float) -> None:
+        slot = int(now // self._width)
+        for _ in range(min(BUCKETS, slot - self._slot)):
+            good, failed = self._buckets[0]
+            self.good -= good
+            self.failed -= failed
+            self._current = [0, 0]
+            self._buckets.append(self._current)
+        self._slot, self._edge = slot, (slot + 1) * self._width
 
 
 class Circuit:
     """The state of one origin. `admit` gives a ticket or None; a ticket is reported once: `succeed`, `fail` or `release`."""
 
-    __slots__ = ("epoch", "opened", "proven", "reason", "recipe", "row", "state", "until", "window")
+    __slots__ = ("epoch", "opened", "origin", "proven", "reason", "recipe", "row", "state", "until", "window")
 
-    def __init__(self, recipe: CircuitBreaker) -> None:
+    def __init__(self, recipe: CircuitBreaker, origin: str = "") -> None:
         self.recipe = recipe
+        self.origin = origin
         self.window = Window(recipe.window)
-        self.state = State.CLOSED
+        self.state = CLOSED
         self.epoch = 0
         self.until = 0.0
         """Open: when a probe may go. Half-open: when the probe's lease ends."""
@@ -179,11 +190,11 @@ class Circuit:
         self.reason = ""
 
     def admit(self, now: float) -> int | None:
-        if self.state is not State.CLOSED:
+        if self.state is not CLOSED:
             if now < self.until:
                 return None
-            if self.state is State.OPEN:
-                self.state = State.HALF_OPEN
+            if self.state is OPEN:
+                self.state = HALF_OPEN
                 self.proven = 0
             self.epoch += 1
             self.until = now + self.recipe.lease
@@ -193,7 +204,7 @@ class Circuit:
         """Whether this closed the circuit."""
         if ticket != self.epoch:
             return False
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             self.row = 0
             self.window.count(now, failed=False)
             return False
@@ -202,7 +213,7 @@ class Circuit:
         self.proven += 1
         if self.proven < self.recipe.probes:
             return False
-        self.state = State.CLOSED
+        self.state = CLOSED
         self.row = self.opened = 0
         self.window.clear()
         return True
@@ -212,7 +223,7 @@ class Circuit:
         if ticket != self.epoch:
             return 0.0
         recipe = self.recipe
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             self.row += 1
             self.window.count(now, failed=True)
             calls = self.window.good + self.window.failed
@@ -224,7 +235,7 @@ class Circuit:
                 return 0.0
         else:
             self.reason = "the probe failed"
-        self.state = State.OPEN
+        self.state = OPEN
         self.epoch += 1
         seconds = min(recipe.max_open_for, recipe.open_for * 2.0 ** min(self.opened, 64)) * (
             0.8 + 0.2 * random
@@ -235,13 +246,13 @@ class Circuit:
 
     def release(self, ticket: int, now: float) -> None:
         """No verdict: the place of a probe is free again."""
-        if self.state is State.HALF_OPEN and ticket == self.epoch:
+        if self.state is HALF_OPEN and ticket == self.epoch:
             self.epoch += 1
             self.until = now
 
     def retry_after(self, now: float) -> float:
         """Seconds until a call may go through; while a probe is out, that is soon."""
-        return min(max(0.0, self.until - now), self.recipe.open_for if self.state is State.HALF_OPEN else inf)
+        return min(max(0.0, self.until - now), self.recipe.open_for if self.state is HALF_OPEN else inf)
 
     def __repr__(self) -> str:
         return f"<circuit {self.state}, {self.window.failed} of {self.window.good + self.window.failed} calls failed>"
@@ -257,9 +268,7 @@ class Circuits(dict[Origin, Circuit]):
     def __missing__(self, origin: Origin) -> Circuit:
         if len(self) >= self.recipe.origins:
             del self[
-                next(
-                    (one for one, circuit in self.items() if circuit.state is State.CLOSED), next(iter(self))
-                )
+                next((one for one, circuit in self.items() if circuit.state is CLOSED), next(iter(self)))
             ]
-        circuit = self[origin] = Circuit(self.recipe)
+        circuit = self[origin] = Circuit(self.recipe, str(origin))
         return circuit

@@ -6,13 +6,14 @@ Outermost, so that one call is one span and one log line, however many attempts 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import ClassVar
 
 from fairlead import errors
 from fairlead.core import Call, Send, Upstream
 from fairlead.events import Finished, Refused, Started
-from fairlead.message import Response
+from fairlead.message import Request, Response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,11 @@ class Observe:
             return send
         name, emit = upstream.name, upstream.emit
 
+        def finish(call: Call, request: Request, began: float, response: Response) -> None:
+            emit(
+                Finished(name, call, request, call.attempt, perf_counter() - began, response, response.error)
+            )
+
         async def observe(call: Call) -> Response:
             request = call.request
             began = perf_counter()
@@ -41,15 +47,10 @@ class Observe:
                     emit(Refused(name, call, request, error))
                 emit(Finished(name, call, request, call.attempt, perf_counter() - began, None, error))
                 raise
-
-            def finish() -> None:
-                emit(
-                    Finished(
-                        name, call, request, call.attempt, perf_counter() - began, response, response.error
-                    )
-                )
-
-            response.when_closed(finish)
+            if response.is_closed:
+                finish(call, request, began, response)
+            else:
+                response.when_closed(partial(finish, call, request, began, response))
             return response
 
         return observe
