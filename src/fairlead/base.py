@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import warnings
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from math import inf
-from types import TracebackType
-from typing import Any, ClassVar, Final, Protocol, Self, Unpack, runtime_checkable
+from types import FunctionType, TracebackType
+from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 
 from fairlead import engines
 from fairlead.auth import Basic
@@ -31,28 +31,22 @@ _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\").match
 HEALTH: Final = Timeout(total=5.0)
 
 
-@runtime_checkable
 class Declared(Protocol):
-    """A call declared on a class: checked when the class is made, bound once to each client."""
+    """A call declared on a class, as its function carries it: checked when the class is made, prepared for each client."""
 
-    def __set_name__(self, owner: type, name: str) -> None: ...
-
-    def bind(self, client: Any, /) -> Callable[..., Any]: ...
+    def prepare(self, client: Any, /) -> object: ...
 
 
 class BaseAPIClient:
     """One upstream, its pipeline and its connections. Use it as `async with`, or `await client.close()` in the end."""
 
     _keywords: ClassVar[Mapping[str, Any]] = {}
-    _declared: ClassVar[Mapping[str, Declared]] = {}
     auth: Auth | None = None
 
     def __init_subclass__(cls, *, base_url: str | None = None, **options: Unpack[Options]) -> None:
         super().__init_subclass__()
         said = options if base_url is None else {"base_url": base_url, **options}
         cls._keywords = {**cls._keywords, **checked(cls.__name__, said)}
-        inherited = {name: call for name, call in cls._declared.items() if name not in vars(cls)}
-        cls._declared = inherited | {name: call for name, call in vars(cls).items() if isinstance(call, Declared)}
 
     def __init__(self, base_url: str | None = None, **options: Unpack[Options]) -> None:
         cls = type(self)
@@ -103,8 +97,8 @@ class BaseAPIClient:
         auth = Basic(*self.auth) if isinstance(self.auth, tuple) else self.auth
         self.pipeline = Pipeline(tuple(policies)).put("Auth", auth)
         self._send = self._bind(DEFAULT, DEFAULT)
-        for name, declared in cls._declared.items():
-            self.__dict__[name] = declared.bind(self)
+        for declared in _declared(cls):
+            declared.prepare(self)
 
     async def send(
         self,
@@ -227,6 +221,13 @@ class BaseAPIClient:
         if retry is not DEFAULT:
             pipeline = pipeline.put("Retry", retry)
         return pipeline.bind(self.engine.send, self.upstream)
+
+
+def _declared(cls: type) -> Iterator[Declared]:
+    for owner in cls.__mro__:
+        for attribute in vars(owner).values():
+            if isinstance(attribute, FunctionType) and (declared := getattr(attribute, "declared", None)) is not None:
+                yield declared
 
 
 def _split_base(owner: str, base_url: str) -> tuple[Origin | None, str]:

@@ -91,8 +91,8 @@ def ready(target: str) -> str:
 def segment(value: object) -> str:
     """One path segment: every reserved character of `value` is escaped, and dots alone are refused (RFC 3986 section 5.2.4)."""
     text = value if type(value) is str else _text(value)
-    if not text or text.strip(".") == "":
-        raise ConfigError(f"{text!r} cannot be a path segment: it would be another path")
+    if value is None or not text or text.strip(".") == "":
+        raise ConfigError(f"{value!r} cannot be a path segment: it would be another path")
     return quote(text, safe="~")
 
 
