@@ -60,13 +60,16 @@ async def gather(
             await gate
         opened = loop.time()
         late = {task for task in waited if not task.done()}
-        for task in sorted(vital, key=lambda task: ended.get(task, inf)):  # of two failures, the first
+        for task in (*ended, *waited):
+            if task not in vital:
+                continue
             if task in late:
                 raise DeadlineExceeded(f"required part {vital[task]!r} gave no answer within {within:g} s")
             if (error := fault(task)) is not None:
                 error.add_note(f"required part {vital[task]!r}")
                 raise error
-        await stop(late)
+        if late:
+            await stop(late)
     except BaseException:
         await stop(waited)
         raise
@@ -186,9 +189,7 @@ def _check(
         for place, names in (("required", required), ("default", default or ())):
             for name in names:
                 if name not in parts:
-                    raise ConfigError(
-                        f"{place}: {name!r} is no part; the parts are {', '.join(map(repr, parts))}"
-                    )
+                    raise ConfigError(f"{place}: {name!r} is no part; the parts are {', '.join(map(repr, parts))}")
         for name in required:
             if parts[name] is None:
                 raise ConfigError(f"parts[{name!r}] is None, and required: leave it out of required=")

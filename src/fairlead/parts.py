@@ -12,7 +12,7 @@ from fairlead.tasks import fault, safe
 Status = Literal["ok", "timeout", "error", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Part:
     """What became of one part, after `ms` milliseconds. `error` may be shown to anyone; `cause` is the exception itself."""
 
@@ -27,18 +27,17 @@ class Part:
     @classmethod
     def ended(cls, task: Future[Any], seconds: float) -> Self:
         """The part that a finished task was."""
-        error = fault(task)
-        if error is None:
-            return cls("ok", milliseconds(seconds), value=task.result())
-        status: Status = "timeout" if isinstance(error, TimeoutError) else "error"
-        return cls(status, milliseconds(seconds), safe(error), cause=error)
+        ms = milliseconds(seconds)
+        if (error := fault(task)) is None:
+            return cls("ok", ms, None, None, task.result())
+        return cls("timeout" if isinstance(error, TimeoutError) else "error", ms, safe(error), None, None, error)
 
     def as_dict(self) -> dict[str, Any]:
         told = {"status": self.status, "ms": self.ms, "error": self.error}
         return told if self.used is None else {**told, "used": self.used}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Gathered:
     """The data of every part (its default, or None, where it has none) and, as `services`, what became of each."""
 
@@ -53,9 +52,7 @@ class Gathered:
     @property
     def errors(self) -> list[dict[str, str]]:
         return [
-            {"service": name, "error": part.error}
-            for name, part in self.services.items()
-            if part.error is not None
+            {"service": name, "error": part.error} for name, part in self.services.items() if part.error is not None
         ]
 
     def as_dict(self) -> dict[str, Any]:
