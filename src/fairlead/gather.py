@@ -42,8 +42,8 @@ async def gather(
     loop = asyncio.get_running_loop()
     began = loop.time()
     tasks = {name: ensure_future(part) for name, part in parts.items() if part is not None}
-    vital = {tasks[name]: name for name in required}
-    waited = set(tasks.values())
+    vital: dict[Future[Any], str] = {tasks[name]: name for name in required}
+    waited: set[Future[Any]] = set(tasks.values())
     ended: dict[Future[Any], float] = {}
     gate: Future[None] = loop.create_future()
 
