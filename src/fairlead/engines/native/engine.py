@@ -75,39 +75,39 @@ class Native:
         self._closed = True
         loop = asyncio.get_running_loop()
         for connection in list(self._open):
+            if connection.arrived is not None:
+                connection.fail(Disconnected("the client was closed", request=connection.call.request))
             connection.abort()
         if self._open and loop is self._loop:
             self._emptied = loop.create_future()
             await self._emptied
 
     def _received(self, connection: Connection, call: Call, began: float) -> Response:
-        chunks = connection.chunks
+        answer = connection.answer
+        chunks = answer.chunks
         content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if connection.coding and content:
+        if answer.coding and content:
             try:
-                if (decode := coding.coding(connection.coding)) is not None:
+                if (decode := coding.coding(answer.coding)) is not None:
                     content = coding.whole(decode, content, self._wire.limits.body)
             except ProtocolError as error:
                 error.request = call.request
                 connection.abort()
                 raise
-        response = Response.received(
-            connection.status, connection.headers, content, call.request, perf_counter() - began
-        )
+        response = Response.received(answer.status, answer.headers, content, call.request, perf_counter() - began)
         self._give(connection)
         return response
 
     def _arriving(self, connection: Connection, call: Call, began: float) -> Response:
+        answer = connection.answer
         try:
-            decode = coding.coding(connection.coding) if connection.coding else None
+            decode = coding.coding(answer.coding) if answer.coding else None
         except ProtocolError as error:
             error.request = call.request
             connection.abort()
             raise
         body = _Body(connection, self._give)
-        return Response.arriving(
-            connection.status, connection.headers, body, decode, call.request, perf_counter() - began
-        )
+        return Response.arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
 
     def _take(self, origin: Origin) -> Connection | None:
         """The idle connection that served last: it is the least likely to have been closed."""
@@ -193,7 +193,7 @@ class _Body:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if connection.complete:
+        if connection.answer.complete:
             self._give(connection)
         else:
             connection.abort()

@@ -1,0 +1,155 @@
+"""Here bytes are parsed: one answer at a time, without a socket and without a clock.
+
+llhttp reads; what it does not know is decided here: a HEAD has no body, a message has bounds, one chunked is the only transfer
+coding, and nothing may follow the end. Outcomes are decided after `feed_data` returns, never inside its callbacks, so that they
+do not depend on how the bytes were cut into segments (RFC 9112 sections 6 and 7).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httptools
+
+from fairlead.engines import Limits
+from fairlead.headers import Pair
+
+OVERHEAD: Final = 64 * 1024
+"""Bytes of chunk lines, extensions and trailers that any body may have, besides eight for each of its own."""
+INTERIM: Final = 32
+"""1xx answers before the final one."""
+
+
+class Answer:
+    """What came back so far. `fault` says what is wrong with it; `odd`, why the connection must not be used again."""
+
+    __slots__ = (
+        "_chunked", "_headless", "_interim", "_limits", "_parser", "_streamed", "_unsure",
+        "chunks", "coding", "complete", "fault", "framed", "head_done", "headers", "odd", "read", "size", "status",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._headless = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    def expect(self, method: str, *, streamed: bool) -> None:
+        """Begin anew: the answer to a request of that method comes next."""
+        if self._headless:
+            self._parser.__init__(self)  # type: ignore[misc]  # it waits for the body that a HEAD never has
+        self._headless = method == "HEAD"
+        self._streamed = streamed
+        self._interim = self.status = self.read = self.size = 0
+        self.headers: list[Pair] = []
+        self.chunks: list[bytes] = []
+        """The body as it was sent, and not yet taken."""
+        self.coding = b""
+        self.fault = ""
+        self.odd = ""
+        self.head_done = self.complete = self._chunked = self._unsure = False
+        self.framed = False
+        """Whether the head says where the body ends; otherwise the end of the connection does."""
+
+    def feed(self, data: memoryview) -> None:
+        if self.read == 0:
+            if data[:7] != b"HTTP/1."[: len(data)]:
+                self.fault = "it does not begin with HTTP/1"
+                return
+            self._unsure = len(data) < 7
+        self.read += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            # After the answer's end it is the connection's fault, not the answer's.
+            if self.complete:
+                self.odd = "bytes after the end of the answer"
+            else:
+                self.fault = self.fault or str(error)
+        except httptools.HttpParserUpgrade:
+            self.fault = "another protocol, which nobody asked for"
+        self.fault = self.fault or self._beyond_limits()
+
+    def end(self) -> bool:
+        """The connection ended cleanly; True if that was the end of the body."""
+        if self.head_done and not self.framed and not self.fault:
+            self.complete = True
+            self.odd = "its end was the end of the body"
+        return self.complete
+
+    # The parser's callbacks
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.odd = "a second answer came"
+        else:
+            self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.head_done:  # else a trailer, which is never merged (RFC 9110 section 6.5.1)
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.complete:
+            return
+        self.status = status = self._parser.get_status_code()
+        if status < 200:
+            return
+        for name, value in self.headers:
+            # The three names that say how the body is framed and coded differ in length.
+            length = len(name)
+            if length == 14 and name.lower() == b"content-length":
+                self.framed = True
+                if not self._streamed and not self._headless and int(value) > self._limits.body:
+                    self.fault = (
+                        f"a body of {int(value)} bytes; at most {self._limits.body} are held: read it as a stream"
+                    )
+            elif length == 17 and name.lower() == b"transfer-encoding":
+                if self._chunked or value.strip().lower() != b"chunked" or self._parser.get_http_version() != "1.1":
+                    self.fault = "a transfer coding other than one chunked"
+                self._chunked = self.framed = True
+            elif length == 16 and name.lower() == b"content-encoding":
+                self.coding = self.coding + b"," + value if self.coding else value
+        if self._unsure and self._parser.get_http_version() not in {"1.0", "1.1"}:
+            self.fault = "it does not begin with HTTP/1"
+        self.head_done = True
+        if self._headless:
+            self._complete()
+
+    def on_body(self, chunk: bytes) -> None:
+        if self.complete:
+            self.odd = "bytes after the end of the answer"
+            return
+        self.chunks.append(chunk)
+        self.size += len(chunk)
+
+    def on_message_complete(self) -> None:
+        if self.head_done:
+            self._complete()
+        else:
+            self._interim += 1
+
+    def _complete(self) -> None:
+        if not self.complete:
+            self.complete = True
+            if not self._parser.should_keep_alive():  # asked here: the parser forgets it with the message
+                self.odd = "the peer closes it"
+
+    def _beyond_limits(self) -> str:
+        limits = self._limits
+        if self.read > limits.head:
+            if not self.head_done or sum([len(name) + len(value) + 4 for name, value in self.headers]) > limits.head:
+                return f"a head of more than {limits.head} bytes"
+            if self.read - self.size > limits.head + OVERHEAD + 8 * self.size:
+                return "more framing than body"
+            if self.size > limits.body and not self._streamed:
+                return f"a body of more than {limits.body} bytes: read it as a stream"
+        if len(self.headers) > limits.headers:
+            return f"more than {limits.headers} header fields"
+        if self.status < 200:
+            if self.status == 101:
+                return "another protocol, which nobody asked for"
+            if self._interim > INTERIM:
+                return f"more than {INTERIM} interim answers"
+            if 0 < self.status < 100:
+                return f"status {self.status:03}"
+        return ""
