@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from asyncio import get_running_loop
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,9 +20,9 @@ from fairlead.core import Call, Send, Upstream
 from fairlead.errors import AttemptTimedOut, CircuitOpen, ConfigError, TransportError
 from fairlead.events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from fairlead.message import Response
+from fairlead.policies.window import Window
 from fairlead.url import Origin
 
-BUCKETS: Final = 10
 FAILURES: Final = (TransportError, AttemptTimedOut)
 
 
@@ -63,9 +62,7 @@ class CircuitBreaker:
 
     def __post_init__(self) -> None:
         if not 0 < self.failure_rate <= 1:
-            raise ConfigError(
-                f"CircuitBreaker: failure_rate={self.failure_rate!r} is not a share above 0 and up to 1"
-            )
+            raise ConfigError(f"CircuitBreaker: failure_rate={self.failure_rate!r} is not a share above 0 and up to 1")
         for name in ("window", "open_for", "max_open_for", "lease"):
             if not 0 < (seconds := getattr(self, name)) < inf:
                 raise ConfigError(f"CircuitBreaker: {name}={seconds!r} is not a number of seconds above 0")
@@ -103,9 +100,7 @@ class CircuitBreaker:
             ticket = circuit.admit(clock())
             if ticket is None:
                 seconds = circuit.retry_after(clock())
-                told = (
-                    f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
-                )
+                told = f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
                 raise CircuitOpen(told, retry_after=seconds, request=call.request, upstream=name)
             if circuit.state is HALF_OPEN:
                 upstream.emit(CircuitHalfOpened(name, circuit.origin))
@@ -130,43 +125,6 @@ def went_well(outcome: Response | BaseException) -> bool | None:
     if outcome.error is None:
         return outcome.status_code < 500
     return False if isinstance(outcome.error, FAILURES) else None
-
-
-class Window:
-    """How many calls went well and how many failed in the last `seconds`, in ten buckets, so that it forgets by tenths."""
-
-    __slots__ = ("_buckets", "_current", "_edge", "_slot", "_width", "failed", "good")
-
-    def __init__(self, seconds: float) -> None:
-        self._width = seconds / BUCKETS
-        self.clear()
-
-    def clear(self) -> None:
-        self._slot = 0
-        self._edge = 0.0
-        self._buckets: deque[list[int]] = deque([[0, 0] for _ in range(BUCKETS)], BUCKETS)
-        self._current = self._buckets[-1]
-        self.good = self.failed = 0
-
-    def count(self, now: float, *, failed: bool) -> None:
-        if now >= self._edge:
-            self._turn(now)
-        if failed:
-            self._current[1] += 1
-            self.failed += 1
-        else:
-            self._current[0] += 1
-            self.good += 1
-
-    def _turn(self, now: float) -> None:
-        slot = int(now // self._width)
-        for _ in range(min(BUCKETS, slot - self._slot)):
-            good, failed = self._buckets[0]
-            self.good -= good
-            self.failed -= failed
-            self._current = [0, 0]
-            self._buckets.append(self._current)
-        self._slot, self._edge = slot, (slot + 1) * self._width
 
 
 class Circuit:
@@ -237,9 +195,7 @@ class Circuit:
             self.reason = "the probe failed"
         self.state = OPEN
         self.epoch += 1
-        seconds = min(recipe.max_open_for, recipe.open_for * 2.0 ** min(self.opened, 64)) * (
-            0.8 + 0.2 * random
-        )
+        seconds = min(recipe.max_open_for, recipe.open_for * 2.0 ** min(self.opened, 64)) * (0.8 + 0.2 * random)
         self.opened += 1
         self.until = now + seconds
         return seconds
@@ -267,8 +223,6 @@ class Circuits(dict[Origin, Circuit]):
 
     def __missing__(self, origin: Origin) -> Circuit:
         if len(self) >= self.recipe.origins:
-            del self[
-                next((one for one, circuit in self.items() if circuit.state is CLOSED), next(iter(self)))
-            ]
+            del self[next((one for one, circuit in self.items() if circuit.state is CLOSED), next(iter(self)))]
         circuit = self[origin] = Circuit(self.recipe, str(origin))
         return circuit

@@ -44,7 +44,9 @@ class Fallback:
 
     def explain(self) -> str:
         told = "a function" if callable(self.answer) else "a given answer"
-        return f"fallback: {told} in place of {'an error or a 5xx' if self.on is failed else 'what it is told to replace'}"
+        return (
+            f"fallback: {told} in place of {'an error or a 5xx' if self.on is failed else 'what it is told to replace'}"
+        )
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
         answer, on = self.answer, self.on

@@ -32,9 +32,7 @@ class Observe:
         name, emit = upstream.name, upstream.emit
 
         def finish(call: Call, request: Request, began: float, response: Response) -> None:
-            emit(
-                Finished(name, call, request, call.attempt, perf_counter() - began, response, response.error)
-            )
+            emit(Finished(name, call, request, call.attempt, perf_counter() - began, response, response.error))
 
         async def observe(call: Call) -> Response:
             request = call.request
