@@ -71,10 +71,10 @@ class Answer:
 
     def end(self) -> bool:
         """The connection ended cleanly; True if that was the end of the body."""
-        if self.head_done and not self.framed and not self.fault:
+        if self.head_done and not self.framed:
             self.complete = True
             self.odd = "its end was the end of the body"
-        return self.complete
+        return self.complete and not self.fault
 
     # The parser's callbacks
 

@@ -36,9 +36,9 @@ async def dial(
     except TimeoutError as error:
         if timer.expired():
             raise expired(call, started=started, phase="connecting", bound=bound) from None
-        raise _failed(call, origin, error) from error
+        raise failed(call, origin, error) from error
     except (OSError, ssl.CertificateError, UnicodeError) as error:
-        raise _failed(call, origin, error) from error
+        raise failed(call, origin, error) from error
 
 
 async def _connect(
@@ -47,7 +47,7 @@ async def _connect(
     make: Callable[[], Connection],
     tls: Callable[[], ssl.SSLContext],
 ) -> Connection:
-    addresses = await _resolve(loop, origin)
+    addresses = await resolve(loop, origin)
     sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)
     secured: dict[str, Any] = {}
     if origin.scheme == "https":
@@ -60,7 +60,7 @@ async def _connect(
     return connection
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[AddrInfoType]:
+async def resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[AddrInfoType]:
     numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:  # an address needs no resolver, and no thread
         return cast("Sequence[AddrInfoType]", socket.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM, flags=numeric))
@@ -68,7 +68,7 @@ async def _resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[
         return cast("Sequence[AddrInfoType]", await loop.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM))
 
 
-def _failed(call: Call, origin: Origin, error: BaseException) -> ConnectFailed:
+def failed(call: Call, origin: Origin, error: BaseException) -> ConnectFailed:
     if isinstance(error, ssl.SSLCertVerificationError):
         what = f"the certificate of {origin.host} is not trusted: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
