@@ -19,6 +19,8 @@ from fairlead.gateway.reference import Absent
 from fairlead.policies.retry import retry_after
 
 Header = tuple[bytes, bytes]
+Answer = tuple[int, bytes, list[Header]]
+"""Status, body and headers."""
 encode: Final = msgspec.json.Encoder().encode
 JSON: Final = (b"content-type", b"application/json")
 _PROBLEM: Final = (b"content-type", b"application/problem+json")
@@ -52,7 +54,7 @@ class Frame:
         pieces += (b'},"errors":', encode(errors), b"}")
         return b"".join(pieces), [JSON, _COMPLETE] if complete else [JSON, _INCOMPLETE, NO_STORE]
 
-    def failure(self, failed: int, outcomes: Sequence[Outcome | None]) -> tuple[int, bytes, list[Header]]:
+    def failure(self, failed: int, outcomes: Sequence[Outcome | None], request_id: str) -> Answer:
         """Status, body and headers where the required part `failed` has no answer."""
         settled = [outcome or Outcome("skipped", error="not needed any more") for outcome in outcomes]
         cause = settled[failed].cause
@@ -63,6 +65,7 @@ class Frame:
             retry_after=seconds,
             upstream=getattr(cause, "upstream", None),
             phase=getattr(cause, "phase", None),
+            request_id=request_id,
             services={name: msgspec.Raw(_told(outcome)) for name, outcome in zip(self.names, settled, strict=True)},
         )
 
@@ -80,9 +83,7 @@ def verdict(cause: Exception | None) -> tuple[int, float | None]:
     return 502, None
 
 
-def problem(
-    status: int, detail: str, *, retry_after: float | None = None, **members: Any
-) -> tuple[int, bytes, list[Header]]:
+def problem(status: int, detail: str, *, retry_after: float | None = None, **members: Any) -> Answer:
     """A problem document (RFC 9457). Members that are None are left out."""
     told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     told |= {name: value for name, value in members.items() if value is not None}

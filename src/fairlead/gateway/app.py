@@ -6,6 +6,8 @@ Plain ASGI, without a framework: between the server and the plan stands one regu
 from __future__ import annotations
 
 import asyncio
+import re
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +16,7 @@ from urllib.parse import parse_qsl
 from fairlead.auth import Bearer
 from fairlead.client import HTTPClient
 from fairlead.errors import ConfigError
-from fairlead.gateway.answer import JSON, NO_STORE, Frame, Header, encode, problem
+from fairlead.gateway.answer import JSON, NO_STORE, Answer, Frame, Header, encode, problem
 from fairlead.gateway.config import Config, Service, load
 from fairlead.gateway.fanout import Aggregate, Fanout
 from fairlead.gateway.routes import Routes
@@ -24,7 +26,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-Answer = tuple[int, bytes, list[Header]]
+_ID: Final = re.compile(rb"[\w.:+/=-]{1,128}", re.ASCII).fullmatch
 _ALLOW: Final[Header] = (b"allow", b"GET, HEAD")
 
 
@@ -79,7 +81,7 @@ class Gateway:
         if fanout.abandoned:
             return None
         if fanout.failed is not None:
-            return frame.failure(fanout.failed, fanout.outcomes)
+            return frame.failure(fanout.failed, fanout.outcomes, _request_id(scope))
         body, headers = frame.fill(fanout.settled())
         return 200, body, headers
 
@@ -134,6 +136,12 @@ def _values(scope: Scope, parameters: Mapping[str, str], reads: frozenset[str]) 
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         values["header"] = headers
     return values
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's own, if it is a plain word; else a new one."""
+    own = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return own.decode() if _ID(own) else uuid.uuid4().hex
 
 
 async def _abandon_when_gone(receive: Receive, fanout: Fanout) -> None:

@@ -123,7 +123,11 @@ def _service(name: str, table: Table, environ: Mapping[str, str]) -> Service:
         return whole
 
     def verify(value: object) -> bool | str:
-        return value if isinstance(value, bool) else text(value)
+        if isinstance(value, bool):
+            return value
+        if not Path(path := text(value)).exists():
+            raise ValueError("is not there; name a file of certificates, or write false to trust anyone")
+        return path
 
     auth = Table(
         table.at("auth"),

@@ -89,11 +89,13 @@ def _stages(needs: dict[str, tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
     try:
         sorter.prepare()
     except CycleError as error:
-        circle = list(reversed(error.args[1]))
-        if len(circle) == 2:
-            raise ConfigError(f"parts.{circle[0]}: refers to itself; refer to another part") from None
-        told = ", which waits for ".join(circle[1:])
-        raise ConfigError(f"parts.{circle[0]}: waits for {told}: a circle; drop one of these references") from None
+        circle = error.args[1][:0:-1]  # each waits for the next
+        begin = min(range(len(circle)), key=lambda at: list(needs).index(circle[at]))
+        name, *others = circle[begin:] + circle[:begin]
+        if not others:
+            raise ConfigError(f"parts.{name}: refers to itself; refer to another part") from None
+        told = ", which waits for ".join([*others, name])
+        raise ConfigError(f"parts.{name}: waits for {told}: a circle; drop one of these references") from None
     stages = []
     while ready := sorter.get_ready():
         stages.append(tuple(name for name in needs if name in ready))

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from fairlead.errors import ConfigError
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)").fullmatch
 _BARE: Final = re.compile(r"[\w-]+", re.ASCII).fullmatch
@@ -41,7 +42,7 @@ class Table:
         written = key if _BARE(key) else json.dumps(key)
         return f"{self.place}.{written}" if self.place else written
 
-    def take(self, key: str, convert: Callable[[Any], T], default: T) -> T:
+    def take(self, key: str, convert: Callable[[Any], T], default: D) -> T | D:
         """The value of a key, or the default where it is not written."""
         return self.need(key, convert, "") if key in self.given else default
 
