@@ -19,9 +19,7 @@ from fairlead.testing import Pieces, Script, VirtualLoop, script, virtual_time
 
 
 def call(method="GET", *, stream=False, timeout=10.0, deadline=inf, **body):
-    return Call(
-        Request(method, "https://api.test/x", **body), Timeout(total=timeout), deadline, stream=stream
-    )
+    return Call(Request(method, "https://api.test/x", **body), Timeout(total=timeout), deadline, stream=stream)
 
 
 @virtual_time
@@ -65,9 +63,7 @@ async def test_a_function_sees_the_request_and_may_be_async():
 async def test_a_script_that_ended_says_so_and_then_goes_on_for_ever():
     engine = script(200)
     await engine.send(call())
-    with pytest.raises(
-        AssertionError, match=r"asked for call 2 \(GET https://api.test/x\); add an answer, or then="
-    ):
+    with pytest.raises(AssertionError, match=r"asked for call 2 \(GET https://api.test/x\); add an answer, or then="):
         await engine.send(call())
     engine = script(500, then=200)
     assert [(await engine.send(call())).status_code for _ in range(3)] == [500, 200, 200]

@@ -34,9 +34,7 @@ def reveal(secret: Secret | None, env: str | None, place: str) -> str:
         raise ConfigError(f"{place}: the environment variable {env} is not set")
     value: object = secret.get_secret_value() if isinstance(secret, Wrapped) else secret
     if not isinstance(value, str) or not value:
-        raise ConfigError(
-            f"{place} is {'empty' if value == '' else f'of type {type(value).__name__}, not a string'}"
-        )
+        raise ConfigError(f"{place} is {'empty' if value == '' else f'of type {type(value).__name__}, not a string'}")
     return value
 
 

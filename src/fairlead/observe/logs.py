@@ -69,9 +69,7 @@ def _noted(event: Retried | Refused | FellBack | CircuitOpened | CircuitHalfOpen
         extra["origin"] = event.origin
         if isinstance(event, CircuitOpened):
             extra |= {"seconds": event.seconds, "reason": event.reason}
-            logger.warning(
-                "%s: circuit opened for %.3g s: %s", event.origin, event.seconds, event.reason, extra=extra
-            )
+            logger.warning("%s: circuit opened for %.3g s: %s", event.origin, event.seconds, event.reason, extra=extra)
         else:
             logger.info(
                 "%s: circuit %s",

@@ -19,9 +19,7 @@ from fairlead.version import __version__
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
-METHODS: Final = frozenset(
-    {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"}
-)
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
 
 
 class Traces:
@@ -88,7 +86,5 @@ def traces() -> tuple[Traces, ...]:
     try:
         return (Traces(),)
     except ImportError:
-        getLogger("fairlead").warning(
-            "no traces: OpenTelemetry is not installed; pip install 'fairlead[otel]'"
-        )
+        getLogger("fairlead").warning("no traces: OpenTelemetry is not installed; pip install 'fairlead[otel]'")
         return ()

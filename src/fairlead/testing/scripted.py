@@ -17,7 +17,9 @@ from fairlead.engines.timing import ends, expired
 from fairlead.errors import ConfigError, DecodeError, FairleadError, Knowledge, Phase, StatusError
 from fairlead.message import Request, Response
 
-_KINDS: Final = "a status, a Response, (status, body), (status, body, headers), an error, a function of the request, or seconds"
+_KINDS: Final = (
+    "a status, a Response, (status, body), (status, body, headers), an error, a function of the request, or seconds"
+)
 
 
 class Pieces:
@@ -112,9 +114,7 @@ class Script:
 
     async def _read_upload(self, request: Request) -> None:
         content = request.content
-        self.bodies.append(
-            content if isinstance(content, bytes) else b"".join([chunk async for chunk in content])
-        )
+        self.bodies.append(content if isinstance(content, bytes) else b"".join([chunk async for chunk in content]))
 
     def _leave(self) -> None:
         self.open -= 1
@@ -192,9 +192,7 @@ def _check(answer: object, place: str) -> None:
         if not issubclass(answer, BaseException):
             raise ConfigError(f"{place} is the class {answer.__name__}: give {_KINDS}")
         if issubclass(answer, StatusError | DecodeError):
-            raise ConfigError(
-                f"{place} is {answer.__name__}, which no engine raises: give the status, or the body"
-            )
+            raise ConfigError(f"{place} is {answer.__name__}, which no engine raises: give the status, or the body")
         return
     status = answer[0] if isinstance(answer, tuple) and 2 <= len(answer) <= 3 else answer
     if isinstance(status, int):

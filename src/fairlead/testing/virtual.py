@@ -53,9 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Make it the next timer's time; RuntimeError if there is none."""
         due = self._scheduled[0].when() if self._scheduled else inf
         if due == inf:
-            raise RuntimeError(
-                "every task waits, nothing is ready and no timer is set: this would wait for ever"
-            )
+            raise RuntimeError("every task waits, nothing is ready and no timer is set: this would wait for ever")
         self.now = max(self.now, due)
         # A timer is due within the clock's resolution, which far from zero must be more than the last place.
         self._clock_resolution = max(1e-9, 2 * ulp(self.now))
@@ -67,9 +65,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._victim[0].cancel()
             self._victim = None
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         raise RuntimeError("virtual time has no threads: script what they would answer")
 
 
