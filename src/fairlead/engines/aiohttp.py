@@ -1,0 +1,185 @@
+"""The aiohttp engine, for those who standardise on it: HTTP/1.1 by aiohttp's connector, parser and writer.
+
+What aiohttp does for a session is left out: redirects, cookies, decompression, its second try, its five timers. What is added
+stands in `aiohttp_exchange`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from fairlead.core import Call
+from fairlead.engines import Wire, tls
+from fairlead.engines.aiohttp_exchange import Connection, Ended, Exchange, OurRequest
+from fairlead.engines.attempt import PIECE, Attempt
+from fairlead.errors import ConfigError
+from fairlead.message import Response
+from fairlead.url import Origin, shown
+
+QUIET: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
+"""None of aiohttp's timers."""
+
+
+class Aiohttp:
+    """HTTP/1.1. Connections belong to the loop that made them."""
+
+    def __init__(self, wire: Wire) -> None:
+        if wire.proxy is not None and urlsplit(wire.proxy).scheme not in {"http", "https"}:
+            raise ConfigError(
+                f"engine='aiohttp' cannot use proxy={shown(wire.proxy)!r}: use http://, or engine='httpx2'"
+            )
+        self._wire = wire
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._connections: set[Connection] = set()
+        self._emptied: asyncio.Future[None] | None = None
+
+    async def send(self, call: Call, /) -> Response:
+        attempt = Attempt(call, self._wire.limits)
+        exchange = Exchange(attempt)
+        session = self._opened()
+        request = call.request
+        try:
+            async with attempt.timer():
+                try:
+                    answer = await self._ask(session, exchange)
+                except Ended:
+                    if not (exchange.silent and request.idempotent and request.replayable):
+                        raise
+                    # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
+                    self._distrust(request.origin)
+                    answer = await self._ask(session, exchange)
+                exchange.answered(answer)
+                pairs = list(answer.raw_headers)
+                coding = attempt.head(answer.status, pairs)
+                attempt.enter("body")
+                if not call.stream:
+                    content = await attempt.whole(exchange.chunks(), coding)
+                    self.rest(exchange)
+                    return Response.received(answer.status, pairs, content, request, attempt.seconds)
+            return Response.arriving(answer.status, pairs, _Body(self, exchange), coding, request, attempt.seconds)
+        except BaseException as error:
+            exchange.close()
+            told = exchange.told(error)
+            if told is error:
+                raise
+            raise told from None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        if self._connections:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+    def rest(self, exchange: Exchange) -> None:
+        """An exchange ended well: its connection is idle, and the idle ones of an origin are bounded."""
+        connection, exchange.connection = exchange.connection, None
+        if connection is None or connection.exchange is not exchange:
+            return
+        connection.exchange = None
+        most = self._wire.max_keepalive_connections
+        if most is not None:
+            idle = [one for one in self._connections if one.exchange is None and one.origin == connection.origin]
+            for one in sorted(idle, key=lambda one: one.last)[: max(0, len(idle) - most)]:
+                one.abort()
+
+    def _distrust(self, origin: Origin) -> None:
+        """What was idle until now shall not serve again: one of them had died unseen."""
+        for connection in self._connections:
+            connection.distrusted = connection.distrusted or connection.origin == origin
+
+    async def _ask(self, session: aiohttp.ClientSession, exchange: Exchange) -> aiohttp.ClientResponse:
+        attempt = exchange.attempt
+        attempt.enter("connecting", "connect")
+        request, read = attempt.call.request, attempt.call.timeout.read
+        origin, content = request.origin, request.content
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        # All of the target goes in as the path, so that it comes out as it stands.
+        url = URL.build(scheme=origin.scheme, authority=f"{host}:{origin.port}", path=request.target, encoded=True)
+        exchange.uploads = not isinstance(content, bytes) or len(content) > PIECE
+        return await session.request(
+            request.method,
+            url,
+            data=attempt.upload() if exchange.uploads else content or None,
+            headers=[field for field in exchange.fields if field[0] != "Transfer-Encoding"],
+            allow_redirects=False,
+            middlewares=(exchange.once,),
+            timeout=QUIET if read is None else aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=read),
+        )
+
+    def _opened(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None or loop is not self._loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise ConfigError("this client was opened on another event loop: make one for each loop")
+            self._loop = loop
+            self._session = self._made(loop)
+        return self._session
+
+    def _made(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
+        limits = self._wire.limits
+        connector = aiohttp.TCPConnector(
+            ssl=tls.context(self._wire),
+            limit=0,
+            keepalive_timeout=self._wire.keepalive_expiry,
+            use_dns_cache=False,
+            resolver=aiohttp.ThreadedResolver(),
+        )
+        # aiohttp's interface has no word for a connection of one's own; the conformance tests fail if this name changes.
+        connector._factory = partial(Connection, loop, self._connections.add, self._lost)  # type: ignore[assignment]
+        return aiohttp.ClientSession(
+            connector=connector,
+            request_class=OurRequest,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=["Content-Type"],
+            proxy=self._wire.proxy,
+            max_headers=limits.headers,
+            max_field_size=limits.head,
+            max_line_size=limits.head,
+        )
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if self._emptied is not None and not self._connections and not self._emptied.done():
+            self._emptied.set_result(None)
+
+
+class _Body:
+    """A body that is arriving. Its connection is kept when the whole of it came, and given up otherwise."""
+
+    def __init__(self, engine: Aiohttp, exchange: Exchange) -> None:
+        self._engine = engine
+        self._exchange = exchange
+        self._over = False
+
+    async def read(self) -> bytes:
+        if self._over:
+            return b""
+        exchange, attempt = self._exchange, self._exchange.attempt
+        try:
+            async with attempt.silence():
+                attempt.enter("body", "read")
+                chunk = await exchange.read()
+        except BaseException as error:
+            self.close()
+            told = exchange.told(error)
+            if told is error:
+                raise
+            raise told from None
+        if not chunk:
+            self._over = True
+            self._engine.rest(exchange)
+        return chunk
+
+    def close(self) -> None:
+        if not self._over:
+            self._over = True
+            self._exchange.close()

@@ -1,0 +1,257 @@
+"""The httpx2 engine: HTTP/2, SOCKS and HTTP proxies, by httpx2's own transport core (httpcore2) without its message types.
+
+Of the core only what moves bytes is used: its pools, one per origin, over sockets of ours. What it leaves out is added here: one
+timer for all of an attempt, one free replay, strict heads, and connections that are given up at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
+
+import httpcore2
+
+from fairlead.core import Call
+from fairlead.engines import Wire, tls
+from fairlead.engines.attempt import Attempt
+from fairlead.engines.httpx2_sockets import Backend, Stream, Unanswered
+from fairlead.engines.native.dial import failed
+from fairlead.errors import ConfigError, ConnectFailed, Disconnected, Knowledge
+from fairlead.message import Response
+from fairlead.url import Origin, shown
+
+_REFUSED_STREAM: Final = 7
+"""An HTTP/2 error code: the peer did nothing (RFC 9113 section 8.7)."""
+
+
+class Httpx2:
+    """HTTP/1.1, and HTTP/2 where asked for. Connections belong to the loop that made them."""
+
+    def __init__(self, wire: Wire) -> None:
+        if wire.http2 and find_spec("h2") is None:
+            raise ConfigError("http2=True needs its library: pip install 'fairlead[httpx2]'")
+        self._wire = wire
+        self._proxy = _proxy(wire.proxy) if wire.proxy is not None else None
+        self._tls: ssl.SSLContext | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pools: dict[Origin, tuple[httpcore2.AsyncConnectionPool, Backend]] = {}
+        self._releases: set[asyncio.Task[None]] = set()
+
+    async def send(self, call: Call, /) -> Response:
+        attempt = Attempt(call, self._wire.limits)
+        pool, backend = self._pool(call.request.origin)
+        body: _Body | None = None
+        try:
+            async with attempt.timer():
+                attempt.enter("connecting", "connect")
+                request = _request(attempt)
+                try:
+                    response = await pool.handle_async_request(request)
+                except Unanswered as error:
+                    if not error.kept or (error.sent and not (call.request.idempotent and call.request.replayable)):
+                        raise
+                    # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
+                    backend.distrust()
+                    attempt.enter("connecting", "connect")
+                    response = await pool.handle_async_request(_request(attempt))
+                body = _Body(self, attempt, response)
+                pairs = list(response.headers)
+                coding = attempt.head(response.status, pairs)
+                attempt.enter("body")
+                if not call.stream:
+                    content = await attempt.whole(body.chunks, coding)
+                    await body.finish()
+                    return Response.received(response.status, pairs, content, call.request, attempt.seconds)
+            return Response.arriving(response.status, pairs, body, coding, call.request, attempt.seconds)
+        except BaseException as error:
+            if body is not None:
+                body.close()
+            told = attempt.ours(error) or _told(attempt, error)
+            if told is error:
+                raise
+            raise told from None
+
+    async def close(self) -> None:
+        for pool, backend in self._pools.values():
+            await pool.aclose()
+            await backend.close()
+        self._pools.clear()
+        while self._releases:
+            await asyncio.wait(self._releases)
+
+    def release(self, body: _Body) -> None:
+        """Let the pool forget a connection: its bookkeeping is asynchronous, giving up is not."""
+        if self._loop is not None and not self._loop.is_closed():
+            task = self._loop.create_task(body.released())
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
+
+    def rest(self, stream: Stream) -> None:
+        stream.rest(self._wire.keepalive_expiry)
+
+    def _pool(self, origin: Origin) -> tuple[httpcore2.AsyncConnectionPool, Backend]:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise ConfigError("this client was opened on another event loop: make one for each loop")
+            self._pools.clear()
+            self._loop = loop
+        known = self._pools.get(origin)
+        if known is None:
+            backend = Backend()
+            known = self._pools[origin] = self._made(backend), backend
+        return known
+
+    def _made(self, backend: Backend) -> httpcore2.AsyncConnectionPool:
+        wire = self._wire
+        if self._tls is None:
+            self._tls = tls.context(wire, alpn=("h2", "http/1.1") if wire.http2 else ("http/1.1",))
+        options: dict[str, Any] = {
+            "ssl_context": self._tls,
+            "max_connections": None,
+            "max_keepalive_connections": wire.max_keepalive_connections,
+            "keepalive_expiry": wire.keepalive_expiry,
+            "http2": wire.http2,
+            "network_backend": backend,
+        }
+        if self._proxy is None:
+            return httpcore2.AsyncConnectionPool(**options)
+        url, auth = self._proxy
+        if url.scheme.startswith(b"socks"):
+            return httpcore2.AsyncSOCKSProxy(url, auth, **options)
+        if url.scheme == b"https":
+            options["proxy_ssl_context"] = tls.context(wire)
+        return httpcore2.AsyncHTTPProxy(url, auth, **options)
+
+
+class _Body:
+    """A body that is arriving. Its connection goes back to the pool when the whole of it came, and is given up otherwise."""
+
+    def __init__(self, engine: Httpx2, attempt: Attempt, response: httpcore2.Response) -> None:
+        self._engine = engine
+        self._attempt = attempt
+        self._response = response
+        stream = response.extensions["network_stream"]
+        self._stream = cast("Stream", stream) if response.extensions["http_version"] != b"HTTP/2" else None
+        self._over = False
+        self.chunks = cast("AsyncGenerator[bytes]", aiter(cast("Any", response.stream)))
+
+    async def read(self) -> bytes:
+        if self._over:
+            return b""
+        attempt = self._attempt
+        try:
+            async with attempt.silence():
+                attempt.enter("body")
+                chunk: bytes | None = b""
+                while chunk == b"":
+                    chunk = await anext(self.chunks, None)
+            if chunk is None:
+                await self.finish()
+        except BaseException as error:
+            self.close()
+            told = attempt.ours(error) or _told(attempt, error)
+            if told is error:
+                raise
+            raise told from None
+        return chunk or b""
+
+    async def finish(self) -> None:
+        """The whole body came."""
+        self._over = True
+        if self._stream is not None:
+            if _surplus(self._response):
+                self._stream.distrusted = True
+            self._engine.rest(self._stream)
+        await self._response.aclose()
+
+    def close(self) -> None:
+        if not self._over:
+            self._over = True
+            if self._stream is not None:
+                self._stream.abort()
+            self._engine.release(self)
+
+    async def released(self) -> None:
+        with suppress(RuntimeError):  # it is being read at this moment: its reader sees the end
+            await self.chunks.aclose()
+        await self._response.aclose()
+
+
+def _request(attempt: Attempt) -> httpcore2.Request:
+    request = attempt.call.request
+    origin = request.origin
+
+    async def trace(name: str, info: dict[str, Any]) -> None:
+        # A tunnel's own request, CONNECT, is part of connecting.
+        if name.endswith("request_headers.started") and info["request"].method != b"CONNECT":
+            attempt.enter("sending")
+        elif name.endswith("response_headers.started") and info["request"].method != b"CONNECT":
+            attempt.enter("head")
+
+    return httpcore2.Request(
+        request.method,
+        httpcore2.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=request.target),
+        headers=attempt.fields(),
+        content=attempt.upload() if request.content != b"" else b"",
+        extensions={"trace": trace, "timeout": {"read": attempt.call.timeout.read}},
+    )
+
+
+def _told(attempt: Attempt, error: BaseException) -> BaseException:
+    """The same fault in our own words; what is not the core's is left as it is."""
+    request = attempt.call.request
+    if isinstance(error, httpcore2.ReadTimeout):
+        return attempt.expired("read")
+    if isinstance(error, httpcore2.ConnectError):
+        return failed(attempt.call, request.origin, error.__cause__ or error)
+    if isinstance(error, httpcore2.ProxyError):
+        return ConnectFailed("the proxy did not connect", request=request, phase="connecting")
+    if isinstance(error, Unanswered):
+        knowledge = Knowledge.UNKNOWN if error.sent else Knowledge.NOT_SENT
+        return Disconnected(request=request, phase=attempt.phase, knowledge=knowledge)
+    if isinstance(error, httpcore2.NetworkError):
+        return Disconnected(request=request, phase=attempt.phase)
+    if isinstance(error, httpcore2.ProtocolError):
+        what = error.args[0] if error.args else ""
+        if str(what).startswith(("Server disconnected", "peer closed")):
+            return Disconnected(request=request, phase=attempt.phase)
+        if (
+            code := getattr(what, "error_code", None)
+        ) is not None:  # HTTP/2: the stream was reset, or the connection ended
+            refused = Knowledge.REJECTED if code == _REFUSED_STREAM else Knowledge.UNKNOWN
+            return Disconnected(request=request, phase=attempt.phase, knowledge=refused)
+        return attempt.not_http("its framing is broken")
+    if type(error).__module__.partition(".")[0] in {"h2", "hpack"}:
+        return attempt.not_http("its HTTP/2 framing is broken")
+    return error
+
+
+def _surplus(response: httpcore2.Response) -> bool:
+    """Whether bytes came after the end of an answer. The core keeps them and would read them as the next answer.
+
+    It has no word for this in its interface; the conformance tests fail if its inside changes.
+    """
+    connection = getattr(getattr(response.stream, "_stream", None), "_connection", None)
+    state = getattr(connection, "_h11_state", None)
+    return state is not None and state.trailing_data != (b"", False)
+
+
+def _proxy(url: str) -> tuple[httpcore2.URL, tuple[str, str] | None]:
+    parts = urlsplit(url)
+    ports = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ports or not parts.hostname:
+        raise ConfigError(f"proxy={shown(url)!r} is not a proxy's URL: write http://host:port or socks5://host:port")
+    if parts.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise ConfigError("a SOCKS proxy needs its library: pip install 'fairlead[httpx2]'")
+    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
+    return httpcore2.URL(scheme=parts.scheme, host=parts.hostname, port=port or ports[parts.scheme], target="/"), auth
