@@ -70,21 +70,9 @@ class HTTPClient(BaseAPIClient):
 
     def stream(self, method: str, path: str, **options: Unpack[BodyOptions]) -> Stream:
         """A response read while it arrives: `async with client.stream("GET", path) as response: ...`. Never raises for a status."""
-        options.pop("raise_for_status", None)
-        return Stream(partial(self._open, method, path, **options), caller())
-
-    async def _open(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout: float | Timeout | Default | None = DEFAULT,
-        auth: Auth | Default | None = DEFAULT,
-        retry: Policy | Default | None = DEFAULT,
-        **parts: Any,
-    ) -> Response:
-        request = self.build_request(method, path, **parts)
-        return await self.send(request, timeout=timeout, auth=auth, retry=retry, stream=True)
+        parts: dict[str, Any] = {name: value for name, value in options.items() if name != "raise_for_status"}
+        sending = {name: parts.pop(name) for name in ("timeout", "auth", "retry") if name in parts}
+        return Stream(self.build_request(method, path, **parts), partial(self.send, stream=True, **sending), caller())
 
     def build_request(
         self,

@@ -7,24 +7,25 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from fairlead.errors import ConfigError
-from fairlead.message import Arriving, Response
+from fairlead.message import Arriving, Request, Response
 
 
 class Stream:
     """`async with client.stream("GET", path) as response: ...`. Nothing is sent before it is entered; it is entered once."""
 
-    __slots__ = ("_open", "_opened_at", "response")
+    __slots__ = ("_opened_at", "_send", "request", "response")
 
-    def __init__(self, open_: Callable[[], Awaitable[Response]], opened_at: str) -> None:
-        self._open: Callable[[], Awaitable[Response]] | None = open_
+    def __init__(self, request: Request, send: Callable[[Request], Awaitable[Response]], opened_at: str) -> None:
+        self.request = request
+        self._send: Callable[[Request], Awaitable[Response]] | None = send
         self._opened_at = opened_at
         self.response: Response | None = None
 
     async def __aenter__(self) -> Response:
-        if self._open is None:
+        if self._send is None:
             raise ConfigError("a stream opens once: call client.stream() again")
-        open_, self._open = self._open, None
-        self.response = response = await open_()
+        send, self._send = self._send, None
+        self.response = response = await send(self.request)
         if isinstance(response, Arriving):
             response.opened_at = self._opened_at
         return response
