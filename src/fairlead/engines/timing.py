@@ -48,6 +48,4 @@ def expired(call: Call, *, started: float, phase: Phase, bound: Bound | None = N
     if left >= share * allowance:
         message = f"{doing}: no end after {min(left, allowance):.3g} s"
         return AttemptTimedOut(message, request=call.request, phase=phase, knowledge=knowledge)
-    return DeadlineExceeded(
-        f"{doing}: the deadline passed", request=call.request, phase=phase, knowledge=knowledge
-    )
+    return DeadlineExceeded(f"{doing}: the deadline passed", request=call.request, phase=phase, knowledge=knowledge)
