@@ -136,6 +136,24 @@ def test_a_probe_that_never_reports_loses_its_place_after_its_lease():
     assert circuit.succeed(probe, 35.2)
 
 
+def test_a_probe_that_gives_up_late_does_not_free_the_place_of_the_next():
+    circuit = opened(lease=30.0)
+    lost = circuit.admit(5.0)
+    assert circuit.admit(35.0) is not None
+    circuit.release(lost, 36.0)
+    assert circuit.admit(36.0) is None
+
+
+def test_what_failed_before_it_was_closed_again_does_not_count():
+    circuit = Circuit(CircuitBreaker(consecutive=100))
+    while circuit.state is CLOSED:
+        circuit.fail(circuit.admit(0.0), 0.0)
+    assert circuit.reason == "20 of 20 calls failed in 30 s"
+    assert circuit.succeed(circuit.admit(5.0), 5.0)
+    assert circuit.fail(circuit.admit(5.0), 5.0) == 0.0
+    assert circuit.state is CLOSED
+
+
 def test_answers_to_an_older_state_change_nothing():
     circuit = Circuit(CircuitBreaker())
     late = [circuit.admit(0.0) for _ in range(3)]

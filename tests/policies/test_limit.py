@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from calls import call, now
 from fairlead.core import Upstream
-from fairlead.errors import ConfigError, ConnectFailed, DeadlineExceeded, Knowledge, LimitReached
+from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, DeadlineExceeded, Knowledge, LimitReached
 from fairlead.policies import ConcurrencyLimit
 from fairlead.policies.limit import Slots
 from fairlead.testing import Pieces, script, virtual_time
@@ -79,6 +79,23 @@ async def test_a_line_that_is_full_refuses():
     with pytest.raises(LimitReached, match="all 1 slots are taken and 1 calls wait already"):
         await send(call())
     assert [answer.status_code for answer in await asyncio.gather(first, second)] == [200, 200]
+    assert slots.taken == 0
+
+
+@virtual_time
+async def test_who_is_cancelled_leaves_the_line():
+    send, slots = bound(script(inf, then=200), limit=1, waiting=1)
+    holding = asyncio.ensure_future(send(call(timeout=5.0)))
+    await asyncio.sleep(0)
+    for _ in range(3):
+        waiting = asyncio.ensure_future(send(call()))
+        await asyncio.sleep(0)
+        assert len(slots.line) == 1
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert len(slots.line) == 0
+    await asyncio.wait([holding])
+    assert isinstance(holding.exception(), AttemptTimedOut)
     assert slots.taken == 0
 
 
