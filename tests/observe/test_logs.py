@@ -121,8 +121,8 @@ async def test_an_opened_circuit_is_a_warning_and_its_way_back_is_not(records):
     await send(call())
     circuit = [record for record in records if hasattr(record, "origin")]
     assert [record.levelname for record in circuit] == ["WARNING", "INFO", "INFO"]
-    assert circuit[0].getMessage() == "https://shop.test: circuit opened for 5 s: 1 failures in a row"
-    assert (circuit[0].seconds, circuit[0].reason, circuit[0].upstream) == (5.0, "1 failures in a row", "shop")
+    assert circuit[0].getMessage() == "https://shop.test: circuit opened for 5 s: a failure"
+    assert (circuit[0].seconds, circuit[0].reason, circuit[0].upstream) == (5.0, "a failure", "shop")
     assert [record.getMessage() for record in circuit[1:]] == [
         "https://shop.test: circuit half-open",
         "https://shop.test: circuit closed",

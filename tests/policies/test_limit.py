@@ -64,7 +64,7 @@ async def test_who_waits_in_line_waits_no_longer_than_the_deadline():
         await send(call(timeout=2.0))
     assert now() == 2.0
     assert (caught.value.phase, caught.value.knowledge) == ("waiting", Knowledge.NOT_SENT)
-    assert "waiting for one of 1 slots" in str(caught.value)
+    assert "in line for a slot (limit 1)" in str(caught.value)
     assert len(slots.line) == 0
     await holding
     assert slots.taken == 0
@@ -76,7 +76,7 @@ async def test_a_line_that_is_full_refuses():
     send, slots = bound(engine, limit=1, waiting=1)
     first, second = (asyncio.ensure_future(send(call())) for _ in range(2))
     await asyncio.sleep(0)
-    with pytest.raises(LimitReached, match="all 1 slots are taken and 1 calls wait already"):
+    with pytest.raises(LimitReached, match="1 under way and 1 waiting already"):
         await send(call())
     assert [answer.status_code for answer in await asyncio.gather(first, second)] == [200, 200]
     assert slots.taken == 0

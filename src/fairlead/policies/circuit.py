@@ -186,7 +186,7 @@ class Circuit:
             self.window.count(now, failed=True)
             calls = self.window.good + self.window.failed
             if self.row >= recipe.consecutive:
-                self.reason = f"{self.row} failures in a row"
+                self.reason = f"{self.row} failures in a row" if self.row > 1 else "a failure"
             elif calls >= recipe.minimum and self.window.failed >= recipe.failure_rate * calls:
                 self.reason = f"{self.window.failed} of {calls} calls failed in {recipe.window:g} s"
             else:

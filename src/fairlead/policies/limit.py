@@ -107,13 +107,13 @@ class ConcurrencyLimit:
             if not slots.take():
                 if len(slots.line) >= waiting:
                     raise LimitReached(
-                        f"all {limit} slots are taken and {len(slots.line)} calls wait already",
+                        f"{limit} under way and {len(slots.line)} waiting already",
                         request=call.request,
                         upstream=upstream.name,
                     )
                 if not await slots.turn(call.deadline):
                     raise DeadlineExceeded(
-                        f"waiting for one of {limit} slots: the deadline passed",
+                        f"in line for a slot (limit {limit}): the deadline passed",
                         request=call.request,
                         upstream=upstream.name,
                         phase="waiting",
