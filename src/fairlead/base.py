@@ -184,7 +184,7 @@ class BaseAPIClient:
 
     def _locate(self, path: str) -> tuple[Origin, str]:
         """Where a path leads: below the base URL, or to an origin of its own where that is allowed."""
-        if _ABSOLUTE(path) is None:
+        if (path[:1] == "/" and path[1:2] != "/") or _ABSOLUTE(path) is None:
             if self._origin is None:
                 raise ConfigError(f"{path!r} is relative and this client has no base_url: pass a whole URL")
             return self._origin, join(self._base, path)

@@ -19,6 +19,9 @@ SENSITIVE: Final = frozenset(
     b"authorization proxy-authorization cookie set-cookie x-api-key api-key apikey x-auth-token x-access-token"
     b" x-amz-security-token x-csrf-token x-goog-api-key x-vault-token x-gitlab-token private-token".split()
 )
+FRAMING: Final = frozenset(b"host content-length transfer-encoding connection expect upgrade te trailer".split())
+"""Fields that say where a message goes and where it ends."""
+_LENGTHS: Final = frozenset(map(len, FRAMING))
 _SECRET: Final = re.compile(rb"token|secret|passw|api-?key|credential|signature|session|authorization|cookie")
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _BROKEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
@@ -32,13 +35,15 @@ def is_sensitive(name: bytes) -> bool:
 class Headers(MutableMapping[str, str]):
     """Case is kept on the wire and ignored when reading. `headers[name]` joins repeated fields with a comma; `get_list` does not."""
 
-    __slots__ = ("_pairs", "_wire")
+    __slots__ = ("_pairs", "_wire", "framing")
 
     def __init__(self, headers: HeaderTypes | Headers | None = None) -> None:
         self._pairs: list[Pair] = []
         self._wire: bytes | None = b""
+        self.framing = False
+        """Whether a field was set that an engine sets itself, so that it need not look for one in every request."""
         if isinstance(headers, Headers):
-            self._pairs, self._wire = headers._pairs.copy(), headers._wire
+            self._pairs, self._wire, self.framing = headers._pairs.copy(), headers._wire, headers.framing
         elif headers:
             for name, value in headers.items() if isinstance(headers, Mapping) else headers:
                 self.add(name, value)
@@ -64,6 +69,8 @@ class Headers(MutableMapping[str, str]):
         if _BROKEN(field) is not None:
             raise ConfigError(f"header {name!r}: a control character in the value; remove line breaks first")
         field = field.strip(b" \t")
+        if len(key) in _LENGTHS and key.lower() in FRAMING:
+            self.framing = True
         self._pairs.append((key, field))
         if self._wire is not None:
             self._wire += b"%b: %b\r\n" % (key, field)
@@ -91,7 +98,7 @@ class Headers(MutableMapping[str, str]):
 
     def copy(self) -> Headers:
         copy = Headers.__new__(Headers)
-        copy._pairs, copy._wire = self._pairs.copy(), self._wire
+        copy._pairs, copy._wire, copy.framing = self._pairs.copy(), self._wire, self.framing
         return copy
 
     def __getitem__(self, name: str) -> str:

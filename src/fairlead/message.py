@@ -68,16 +68,17 @@ class Request:
         return self
 
     def _fill(self, method: str, origin: Origin, target: str, headers: Headers, content: bytes | Upload) -> None:
-        if method not in IDEMPOTENT:
-            if _METHOD(method) is None:
-                raise ConfigError(f"{method!r} is not a method: use a word such as GET")
-            method = method.upper()
         self.method = method
         self.origin = origin
         self.target = target
         self.headers = headers
         self.content = content
-        self.idempotent = method in IDEMPOTENT or "idempotency-key" in headers
+        self.idempotent = method in IDEMPOTENT
+        if not self.idempotent:
+            if _METHOD(method) is None:
+                raise ConfigError(f"{method!r} is not a method: use a word such as GET")
+            self.method = method.upper()
+            self.idempotent = self.method in IDEMPOTENT or "idempotency-key" in headers
         """Whether sending it twice means the same as once, by its method or by its key."""
 
     @property
@@ -327,6 +328,8 @@ class Response:
             raise
         except BaseException as error:
             self.error = error
+            if isinstance(error, FairleadError):  # a coding that fails knows no request
+                error.request = error.request or self.request
             raise
         finally:
             self.close()

@@ -67,10 +67,10 @@ def split(url: str) -> tuple[Origin, str]:
 
 def join(base: str, path: str) -> str:
     """The target of a relative `path` under the base target; `base` ends without a slash ("" for the root)."""
+    if path[:1] == "/":
+        return base + (path if _READY(path) is not None else ready(path))
     if not path:
         return base or "/"
-    if path[0] == "/":
-        return base + ready(path)
     if path[0] == "?":
         return (base or "/") + ready(path)
     return f"{base}/{ready(path)}"

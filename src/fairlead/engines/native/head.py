@@ -2,46 +2,64 @@
 
 from __future__ import annotations
 
-import re
+from functools import lru_cache
+from typing import Final
 
 from fairlead.errors import ConfigError
 from fairlead.message import Request
+from fairlead.url import Origin
 
-_LENGTH = re.compile(rb"\ncontent-length: *(\d+)\r").search
+_LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose missing body is said to be empty (RFC 9110 section 8.6)."""
 
 
 def encode(request: Request) -> bytes:
     """The head. The body is framed by its length where that is known, else chunked; raises ConfigError for what cannot be framed."""
-    wire = request.headers.wire
-    named = b"\n" + wire.lower()
-    host = b"" if b"\nhost:" in named else b"Host: %b\r\n" % request.origin.authority.encode()
-    if b"\ntransfer-encoding:" in named:
-        raise ConfigError("Transfer-Encoding is the engine's to set: leave it out", request=request)
-    if b"\nexpect:" in named or b"\nupgrade:" in named or request.method == "CONNECT":
-        raise ConfigError("Expect, Upgrade and CONNECT are not spoken here: leave them out", request=request)
-    framing = b""
-    length = _length(request)
-    if b"\ncontent-length:" in named:
-        given = _LENGTH(named)
-        if given is None or named.count(b"\ncontent-length:") > 1 or length not in {None, int(given[1])}:
-            raise ConfigError(f"Content-Length does not match a body of {length} bytes: leave it out", request=request)
-    elif length is None:
-        framing = b"Transfer-Encoding: chunked\r\n"
-    elif length or request.method in {"POST", "PUT", "PATCH"}:
-        framing = b"Content-Length: %d\r\n" % length
-    return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (
-        request.method.encode(),
-        request.target.encode(),
-        host,
-        wire,
-        framing,
-    )
+    headers = request.headers
+    line = f"{request.method} {request.target} HTTP/1.1\r\n".encode()
+    if headers.framing or request.method == "CONNECT":
+        return line + _given(request)
+    content = request.content
+    if not content and request.method not in _LENGTH_EXPECTED:
+        return b"%b%b%b\r\n" % (line, _host(request.origin), headers.wire)
+    return b"%b%b%b%b\r\n" % (line, _host(request.origin), headers.wire, _framing(_length(request)))
 
 
 def declared(request: Request) -> int | None:
     """The length that the head of this request names, or None where its body is chunked."""
-    given = _LENGTH(b"\n" + request.headers.wire.lower())
-    return int(given[1]) if given is not None else _length(request)
+    if given := request.headers.get("content-length"):
+        return int(given)
+    return _length(request)
+
+
+def _given(request: Request) -> bytes:
+    """The fields of a request that brings some of those an engine sets: kept where they are true, refused where they are not."""
+    headers = request.headers
+    for name in ("Transfer-Encoding", "Expect", "Upgrade", "TE", "Trailer"):
+        if name in headers:
+            raise ConfigError(f"{name} is the engine's to set: leave it out", request=request)
+    if request.method == "CONNECT":
+        raise ConfigError("CONNECT is spoken to proxies only: pass proxy=", request=request)
+    if len(headers.get_list("host")) > 1:
+        raise ConfigError("Host is given twice: give it once, or leave it out", request=request)
+    host = b"" if "host" in headers else _host(request.origin)
+    length = _length(request)
+    if "content-length" not in headers:
+        unsaid = not length and length is not None and request.method not in _LENGTH_EXPECTED
+        return b"%b%b%b\r\n" % (host, headers.wire, b"" if unsaid else _framing(length))
+    given = headers.get_list("content-length")
+    if len(given) > 1 or not (given[0].isascii() and given[0].isdigit()) or length not in {None, int(given[0])}:
+        raise ConfigError(f"Content-Length does not match a body of {length} bytes: leave it out", request=request)
+    return b"%b%b\r\n" % (host, headers.wire)
+
+
+@lru_cache(maxsize=1024)
+def _host(origin: Origin) -> bytes:
+    return b"Host: %b\r\n" % origin.authority.encode()
+
+
+def _framing(length: int | None) -> bytes:
+    return b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
 
 
 def _length(request: Request) -> int | None:
