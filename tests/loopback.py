@@ -6,17 +6,25 @@ So code that names a real host runs as it is written: connections, bytes and par
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
+from fairlead import engines
 from fairlead.core import Call, Engine
-from fairlead.engines import Wire, create
+from fairlead.engines import EngineName, Wire
 from fairlead.message import Request, Response
 from fairlead.url import Origin
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 @dataclass
@@ -52,12 +60,10 @@ class Upstream:
                 return 200, given
         return 404, {"detail": f"no such path: {path}"}
 
-    def engine(self) -> Engine:
-        """The native engine, led here whatever origin is asked for."""
-        return Led(create("native", Wire()), self.origin)
-
 
 class Led:
+    """An engine whose every call goes to one origin."""
+
     def __init__(self, engine: Engine, origin: Origin) -> None:
         self._engine = engine
         self._origin = origin
@@ -71,6 +77,28 @@ class Led:
 
     async def close(self) -> None:
         await self._engine.close()
+
+
+@contextmanager
+def led(answers: dict[str, Any] | None = None) -> Iterator[Upstream]:
+    """An upstream; as soon as it has an answer, every engine that a client makes by name leads to it."""
+    create = engines.create
+    with upstream(answers) as made:
+
+        def leading(engine: EngineName | Engine, wire: Wire) -> Engine:
+            created = create(engine, wire)
+            return Led(created, made.origin) if isinstance(engine, str) and made.answers else created
+
+        with patch.object(engines, "create", leading):
+            yield made
+
+
+def example(name: str) -> ModuleType:
+    """An example, imported afresh."""
+    for path in EXAMPLES.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+    with patch.object(sys, "path", [str(EXAMPLES), *sys.path]):
+        return import_module(name)
 
 
 @contextmanager

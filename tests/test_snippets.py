@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from fairlead import HTTPClient, engines
+from fairlead import HTTPClient
 from fairlead.gateway import config
-from loopback import Led, Upstream, upstream
+from loopback import led
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(page for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")) if page.exists())
@@ -54,30 +53,16 @@ def blocks(page: Path) -> Iterator[Block]:
             yield Block(found["language"], dedent(found["code"]), line)
 
 
-@pytest.fixture
-def led(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
-    """Every engine that a client makes by name, once a page has said what its upstream answers, leads to it."""
-    with upstream() as made:
-        create = engines.create
-
-        def leading(engine: Any, wire: engines.Wire) -> Any:
-            created = create(engine, wire)
-            return Led(created, made.origin) if isinstance(engine, str) and made.answers else created
-
-        monkeypatch.setattr(engines, "create", leading)
-        yield made
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_pages_examples_run(page: Path, led: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_pages_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     # A module of its own, as annotations are looked up by the module's name.
     module = ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    with asyncio.Runner() as runner:
+    with led() as peer, asyncio.Runner() as runner:
         for block in blocks(page):
             if block.language == "upstream":
-                led.answers.update(json.loads(block.text))
+                peer.answers.update(json.loads(block.text))
             elif block.language == "python":
                 code = compile(
                     "\n" * block.line + block.text, str(page), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
