@@ -23,6 +23,8 @@ LAYERS = """
     errors version
     headers signature typed url
     body
+    request
+    response
     message
     events stream tasks
     core parts

@@ -26,7 +26,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:  # names for the checker: messages raise errors, so at run time they import from here
-    from fairlead.message import Request, Response
+    from fairlead.request import Request
+    from fairlead.response import Response
 
 Phase = Literal["waiting", "connecting", "sending", "head", "body", "decoding"]
 

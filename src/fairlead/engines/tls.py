@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from pathlib import Path
 
-from fairlead.engines import Wire
+from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import httptools
 
-from fairlead.engines import Limits
+from fairlead.engines.wire import Limits
 from fairlead.headers import Pair
 
 OVERHEAD: Final = 64 * 1024

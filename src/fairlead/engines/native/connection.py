@@ -1,6 +1,8 @@
 """One connection, one exchange at a time: bytes to `answer.py`, time to `alarm.py`, and here what the exchange came to.
 
 A connection that saw anything odd is never used again.
+
+Longer than most: the callbacks of a transport share one state, and two halves would each need the whole of it.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from typing import Final, cast
 
 from fairlead.body import Upload
 from fairlead.core import Call
-from fairlead.engines import Limits
 from fairlead.engines.native.alarm import Alarm
 from fairlead.engines.native.answer import Answer
 from fairlead.engines.native.head import declared
 from fairlead.engines.timing import Bound, ends, expired
+from fairlead.engines.wire import Limits
 from fairlead.errors import ConfigError, Disconnected, FairleadError, Phase, ProtocolError
 from fairlead.url import Origin
 

@@ -13,11 +13,12 @@ from time import perf_counter
 from typing import Final
 
 from fairlead.core import Call
-from fairlead.engines import Wire, coding, tls
+from fairlead.engines import coding, tls
 from fairlead.engines.native.connection import Connection
 from fairlead.engines.native.dial import dial
 from fairlead.engines.native.head import encode
 from fairlead.engines.timing import expired
+from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, ProtocolError
 from fairlead.message import Response
 from fairlead.url import Origin

@@ -1,0 +1,100 @@
+"""A request, with httpx's names and none of its weight: where it goes, its header pairs, and a body of bytes or an upload."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Self
+
+from fairlead.body import Content, Data, Files, Upload, encode
+from fairlead.errors import ConfigError
+from fairlead.headers import Headers, HeaderTypes
+from fairlead.url import Origin, Params, split, with_params
+
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
+"""Methods that mean the same once or twice (RFC 9110 section 9.2.2; QUERY from its own draft)."""
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+
+
+class Request:
+    """One request: `method`, `origin` and `target` (see `fairlead.url`), `headers`, and a body of bytes or an `Upload`."""
+
+    __slots__ = ("content", "headers", "idempotent", "method", "origin", "target")
+
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Params | None = None,
+        headers: HeaderTypes | None = None,
+        content: Content | None = None,
+        json: Any = None,
+        data: Data | None = None,
+        files: Files | None = None,
+        idempotent: bool | None = None,
+    ) -> None:
+        origin, target = split(url)
+        body, content_type = encode(content=content, json=json, data=data, files=files)
+        fields = Headers(headers)
+        if content_type is not None and "content-type" not in fields:
+            fields.add("Content-Type", content_type)
+        self._fill(method, origin, with_params(target, params) if params else target, fields, body or b"")
+        if idempotent is not None:
+            self.idempotent = idempotent
+
+    @classmethod
+    def build(cls, method: str, origin: Origin, target: str, headers: Headers, content: bytes | Upload = b"") -> Self:
+        """From parts that are ready to be sent, as `fairlead.url` makes them."""
+        self = cls.__new__(cls)
+        self._fill(method, origin, target, headers, content)
+        return self
+
+    def _fill(self, method: str, origin: Origin, target: str, headers: Headers, content: bytes | Upload) -> None:
+        self.method = method
+        self.origin = origin
+        self.target = target
+        self.headers = headers
+        self.content = content
+        self.idempotent = method in IDEMPOTENT
+        if not self.idempotent:
+            if _METHOD(method) is None:
+                raise ConfigError(f"{method!r} is not a method: use a word such as GET")
+            self.method = method.upper()
+            self.idempotent = self.method in IDEMPOTENT or "idempotency-key" in headers
+        """Whether sending it twice means the same as once, by its method or by its key."""
+
+    @property
+    def url(self) -> str:
+        return f"{self.origin}{self.target}"
+
+    @property
+    def place(self) -> str:
+        """The URL without its query, which may hold secrets."""
+        return f"{self.origin}{self.target.partition('?')[0]}"
+
+    @property
+    def replayable(self) -> bool:
+        """Whether the body can be sent again."""
+        return type(self.content) is bytes or (isinstance(self.content, Upload) and self.content.replayable)
+
+    def with_header(self, name: str, value: str) -> Request:
+        """The same request with one header set. The original, which other attempts may share, stays as it is."""
+        headers = self.headers.copy()
+        headers[name] = value
+        return self.replace(headers=headers)
+
+    def replace(self, *, target: str | None = None, headers: Headers | None = None) -> Request:
+        """The same request with another target or other headers."""
+        copy = Request.__new__(Request)
+        copy.method, copy.origin, copy.content, copy.idempotent = (
+            self.method,
+            self.origin,
+            self.content,
+            self.idempotent,
+        )
+        copy.target = self.target if target is None else target
+        copy.headers = self.headers if headers is None else headers
+        return copy
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.place}>"

@@ -1,0 +1,298 @@
+"""A response, with httpx's names: raw pairs inside, the rest computed on demand.
+
+It is handed out once its body is here, or, for a stream, once its head is. `when_closed` serves both: what holds something for a
+response gives it back there, so no policy needs a second path for streams.
+
+Longer than most: what a response answers to is httpx's list, and a list is best kept in one place.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, Protocol, Self, TypeVar, overload
+
+from fairlead.body import encode
+from fairlead.errors import DecodeError, FairleadError, StatusError
+from fairlead.headers import Headers, HeaderTypes, Pair
+from fairlead.request import Request
+from fairlead.typed import decoder
+
+T = TypeVar("T")
+
+_CHARSET: Final = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
+
+
+class Seconds(float):
+    """A number of seconds that also answers to `timedelta`'s `total_seconds()`."""
+
+    def total_seconds(self) -> float:
+        return float(self)
+
+
+class Body(Protocol):
+    """A response body that is still arriving, as an engine hands it over."""
+
+    async def read(self) -> bytes:
+        """The next bytes as they were sent, or b"" at the end; raises TransportError or TimedOut."""
+        ...
+
+    def close(self) -> None:
+        """Give up whatever has not arrived. Synchronous, may be called again."""
+        ...
+
+
+class Coding(Protocol):
+    """A content coding being undone (RFC 9110 section 8.4)."""
+
+    def feed(self, chunk: bytes, /) -> Iterator[bytes]:
+        """The decoded pieces of a chunk, each of bounded size; raises ProtocolError."""
+        ...
+
+    def end(self) -> None:
+        """Raises ProtocolError if the coded bytes stopped too early."""
+        ...
+
+
+class Response:
+    """One answer. Buffered: `content` is here. A stream: read it with `aiter_bytes()` and its kin, inside its `async with`."""
+
+    __slots__ = (
+        "_body", "_callbacks", "_coding", "_content", "_headers", "_pairs", "_seconds",
+        "complete", "error", "is_closed", "request", "status_code",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        status_code: int,
+        headers: HeaderTypes | None = None,
+        content: bytes | str | None = None,
+        *,
+        json: Any = None,
+        request: Request | None = None,
+    ) -> None:
+        body, content_type = encode(content=content, json=json, data=None, files=None)
+        fields = Headers(headers)
+        if content_type is not None and "content-type" not in fields:
+            fields.add("Content-Type", content_type)
+        self._fill(status_code, fields.raw, body if isinstance(body, bytes) else b"", request, 0.0)
+
+    @classmethod
+    def received(cls, status: int, pairs: list[Pair], content: bytes, request: Request, seconds: float) -> Self:
+        """A whole answer, as an engine read it: `content` decoded, `seconds` since the attempt began."""
+        self = cls.__new__(cls)
+        self._fill(status, pairs, content, request, seconds)
+        return self
+
+    @classmethod
+    def arriving(
+        cls,
+        status: int,
+        pairs: list[Pair],
+        body: Body,
+        coding: Coding | None,
+        request: Request,
+        seconds: float,
+    ) -> Arriving:
+        """An answer whose body is still to come."""
+        self = Arriving.__new__(Arriving)
+        self._fill(status, pairs, b"", request, seconds)
+        self._body, self._coding, self._content, self._callbacks = body, coding, None, []
+        self.is_closed = self.complete = False
+        self.opened_at = ""
+        return self
+
+    def _fill(self, status: int, pairs: list[Pair], content: bytes, request: Request | None, seconds: float) -> None:
+        self.status_code = status
+        self.request = request
+        self._pairs = pairs
+        self._headers: Headers | None = None
+        self._content: bytes | None = content
+        self._body: Body | None = None
+        self._coding: Coding | None = None
+        self._callbacks: list[Callable[[], object]] | None = None
+        self._seconds = seconds
+        self.is_closed = True
+        self.complete = True
+        """Whether the whole body arrived."""
+        self.error: BaseException | None = None
+        """What ended the body early, if anything did."""
+
+    @property
+    def headers(self) -> Headers:
+        if self._headers is None:
+            self._headers = Headers.received(self._pairs)
+        return self._headers
+
+    @property
+    def url(self) -> str:
+        return self.request.url if self.request is not None else ""
+
+    @property
+    def elapsed(self) -> Seconds:
+        """Seconds from the attempt's start until this response was handed out."""
+        return Seconds(self._seconds)
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status_code < 300
+
+    @property
+    def is_error(self) -> bool:
+        return self.status_code >= 400
+
+    @property
+    def content(self) -> bytes:
+        if self._content is None:
+            raise FairleadError(
+                "the body is still arriving: `await response.aread()` first",
+                request=self.request,
+                phase="body",
+            )
+        return self._content
+
+    @property
+    def text(self) -> str:
+        """The body decoded by the charset of its Content-Type, else as UTF-8; what does not decode is replaced."""
+        return self.content.decode(self._charset(), "replace")
+
+    @overload
+    def json(self) -> Any: ...
+    @overload
+    def json(self, into: type[T]) -> T: ...
+    def json(self, into: Any = None) -> Any:
+        """The body as JSON: builtins, or `into` a dataclass, TypedDict, msgspec.Struct or pydantic model.
+
+        Raises DecodeError with the place of the fault; its message repeats nothing of the body.
+        """
+        try:
+            return decoder(into)(self.content)
+        except ValueError as error:
+            raise DecodeError(str(error), response=self) from None
+
+    def raise_for_status(self) -> Self:
+        """Raise StatusError for 4xx and 5xx."""
+        if self.status_code >= 400:
+            raise StatusError(self)
+        return self
+
+    def when_closed(self, callback: Callable[[], object]) -> None:
+        """Run `callback` once the body has ended, however it does: now, when it is here or closed already."""
+        if self._callbacks is None:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def close(self) -> None:
+        """Give up what has not arrived, then run the callbacks, innermost first; all run, the first exception is raised last."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        callbacks, self._callbacks = self._callbacks, None
+        if self._body is not None:
+            self._body.close()
+        first: BaseException | None = None
+        for callback in callbacks or ():
+            try:
+                callback()
+            except BaseException as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    async def aclose(self) -> None:
+        self.close()
+
+    async def aread(self) -> bytes:
+        """The whole body."""
+        if self._content is None:
+            self._content = b"".join([chunk async for chunk in self.aiter_bytes()])
+        return self._content
+
+    def aiter_raw(self) -> AsyncIterator[bytes]:
+        """The body as it was sent, still content-coded; of a buffered response, its content."""
+        return self._read(None)
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]:
+        """The body with its content coding undone."""
+        return self._read(self._coding)
+
+    async def _read(self, coding: Coding | None) -> AsyncIterator[bytes]:
+        if self._content is not None:
+            if self._content:
+                yield self._content
+            return
+        if self._body is None or self.is_closed:
+            raise FairleadError(
+                "the stream is closed: read it inside its `async with`", request=self.request, phase="body"
+            )
+        try:
+            while chunk := await self._body.read():
+                if coding is None:
+                    yield chunk
+                else:
+                    for piece in coding.feed(chunk):
+                        yield piece
+            if coding is not None:
+                coding.end()
+            self.complete = True
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.error = error
+            if isinstance(error, FairleadError):  # a coding that fails knows no request
+                error.request = error.request or self.request
+            raise
+        finally:
+            self.close()
+
+    async def aiter_text(self) -> AsyncIterator[str]:
+        """The body as text, never cut inside a character."""
+        decode = codecs.getincrementaldecoder(self._charset())("replace").decode
+        async for chunk in self.aiter_bytes():
+            if text := decode(chunk):
+                yield text
+        if text := decode(b"", final=True):
+            yield text
+
+    async def aiter_lines(self) -> AsyncIterator[str]:
+        """The body line by line, without the line ends (LF, CR LF or CR)."""
+        held = ""
+        async for text in self.aiter_text():
+            held += text
+            # A CR at the end may be the first half of a CR LF.
+            *lines, held = re.split(r"\r\n|\n|\r(?!\Z)", held)
+            for line in lines:
+                yield line
+        if held:
+            yield held.removesuffix("\r")
+
+    def _charset(self) -> str:
+        found = _CHARSET.search(self.headers.get("content-type", ""))
+        try:
+            return codecs.lookup(found[1]).name if found else "utf-8"
+        except LookupError:
+            return "utf-8"
+
+    def __repr__(self) -> str:
+        return f"<Response [{self.status_code}]>"
+
+
+class Arriving(Response):
+    """A response whose body is still to come; dropped open, it says where it was opened, and closes."""
+
+    __slots__ = ("opened_at",)
+    opened_at: str
+
+    def __del__(self) -> None:
+        if not self.is_closed:
+            self.close()
+            where = f" at {self.opened_at}" if self.opened_at else ""
+            warnings.warn(
+                f"a stream opened{where} was dropped open: read it inside its `async with`",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
