@@ -1,0 +1,185 @@
+"""Clients that live as long as the application, injected by their class; their errors as answers of ours; their health.
+
+    app = FastAPI(lifespan=lifespan(Weather, Orders))
+    install(app)
+
+    @app.get("/trip/{city}")
+    async def trip(city: str, weather: Use[Weather]): ...
+
+`install` is a call of its own: when a lifespan runs, the application has built its error handling already.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Request, WebSocket
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocketState
+
+from fairlead.errors import ConfigError, FairleadError
+from fairlead.gather import gather
+from fairlead.problem import MEDIA_TYPE, problem
+from fairlead.proxy import passthrough
+from fairlead.settings import make
+
+__all__ = ["Use", "install", "lifespan", "passthrough", "provide"]
+
+C = TypeVar("C")
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+HEALTH: Final = 6.0
+"""Seconds for all health checks together; each has 5 of its own."""
+_KEY: Final = "fairlead"
+_SANE: Final = re.compile(r"[\w.~:/+=@-]{1,128}", re.ASCII).fullmatch
+_log: Final = logging.getLogger("fairlead")
+
+if TYPE_CHECKING:
+    Use = Annotated[C, None]
+else:
+
+    class Use:
+        """`weather: Use[Weather]` injects the client that the lifespan opened; type checkers read it as `Weather`."""
+
+        def __class_getitem__(cls, client: type) -> Any:
+            return Annotated[client, Depends(provide(client))]
+
+
+def lifespan(
+    *clients: type[Any] | AbstractAsyncContextManager[Any] | Callable[[], Any], then: Lifespan | None = None
+) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
+    """Opens clients in order, runs the application's own lifespan `then` inside, and closes in reverse.
+
+    A class is built from its settings, an instance is taken as it is, and a function is called: it may be async, or yield its
+    client as a context manager does. When one cannot open, those before it are closed.
+    """
+    for place, client in enumerate(clients):
+        if not callable(client) and not hasattr(client, "__aenter__"):
+            raise ConfigError(
+                f"lifespan(): clients[{place}] is {client!r}: pass a class, a client, or a function that makes one"
+            )
+
+    @asynccontextmanager
+    async def opened(app: Any) -> AsyncIterator[Mapping[str, Any]]:
+        if not hasattr(app.state, _KEY):
+            setattr(app.state, _KEY, [])
+        live: list[Any] = getattr(app.state, _KEY)
+        async with AsyncExitStack() as stack:
+            for client in clients:
+                one = await stack.enter_async_context(await _made(client))
+                live.append(one)
+                stack.callback(live.remove, one)
+            own = asynccontextmanager(then) if inspect.isasyncgenfunction(then) else then
+            state = await stack.enter_async_context(own(app)) if own is not None else None
+            # In both places: the state of a lifespan reaches mounted applications too, the application's needs no server.
+            yield {**(state or {}), _KEY: live}
+
+    return opened
+
+
+async def _made(client: Any) -> Any:
+    if inspect.isasyncgenfunction(client):
+        return asynccontextmanager(client)()
+    if isinstance(client, type):
+        made: Any = make(client)
+    elif hasattr(client, "__aenter__"):
+        made = client
+    else:
+        made = client()
+        if inspect.isawaitable(made):
+            made = await made
+    if not hasattr(made, "__aenter__"):
+        name = getattr(client, "__qualname__", client)
+        raise ConfigError(f"lifespan(): {name} made {type(made).__name__}, which cannot be opened: make a client")
+    return made
+
+
+def provide(client: type[C]) -> Callable[[HTTPConnection], Awaitable[C]]:
+    """The dependency behind `Use[client]`, always the same one: `app.dependency_overrides[provide(Weather)] = lambda: fake`."""
+    kind: Any = client
+    provider: Callable[[HTTPConnection], Awaitable[C]] = _provider(kind)
+    return provider
+
+
+@cache
+def _provider(client: Any) -> Any:
+    async def opened(connection: HTTPConnection) -> Any:
+        live = _live(connection)
+        # The class itself, or else one derived from it; an instance may have been passed twice.
+        found = {id(one): one for one in live if type(one) is client}
+        found = found or {id(one): one for one in live if isinstance(one, client)}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        if found:
+            raise ConfigError(f"{len(found)} clients are a {client.__name__}: make a subclass for each, and use that")
+        raise ConfigError(f"{client.__name__} is not open: add it to FastAPI(lifespan=lifespan({client.__name__}))")
+
+    return opened
+
+
+def _live(connection: HTTPConnection) -> list[Any]:
+    state = connection.scope.get("state") or {}
+    live: list[Any] = state[_KEY] if _KEY in state else getattr(connection.app.state, _KEY, [])
+    return live
+
+
+def install(app: Starlette, *, health: str | None = "/health") -> None:
+    """Answer the errors of calls as problem documents (RFC 9457), and `GET health` with the health of all clients.
+
+    504 for a time-out, 503 with `Retry-After` for a refusal or an upstream that is overloaded, 502 for everything else. A
+    ConfigError is a mistake of ours, and stays a 500. A mounted application has handlers of its own: install there too.
+    """
+    app.add_exception_handler(FairleadError, _answer)  # type: ignore[arg-type]  # of HTTP and WebSocket routes alike
+    if health is not None:
+        app.add_route(health, _health, methods=["GET"], include_in_schema=False)
+
+
+async def _answer(connection: HTTPConnection, error: FairleadError) -> Response | None:
+    if isinstance(error, ConfigError):
+        raise error
+    given = connection.headers.get("x-request-id", "")
+    request_id = given if _SANE(given) else uuid.uuid4().hex
+    status, fields, document = problem(error, request_id)
+    _log.info("answered %d: %s", status, error.message, extra=document)
+    if isinstance(connection, WebSocket):
+        denied = "websocket.http.response" in connection.scope.get("extensions", {})
+        if connection.application_state is not WebSocketState.CONNECTING or not denied:
+            if WebSocketState.DISCONNECTED not in {connection.application_state, connection.client_state}:
+                await connection.close(1013 if status == 503 else 1011, document["title"])
+            return None
+    return JSONResponse(document, status, fields, MEDIA_TYPE)
+
+
+async def _health(request: Request) -> Response:
+    checked = {}
+    for client in _live(request):
+        # A client for any origin has nothing to ask.
+        if hasattr(client, "health_check") and (client.base_url or client.health_path):
+            name = client.name if client.name not in checked else f"{client.name} ({client.base_url})"
+            checked[name] = client
+    checks = await gather({name: client.health_check() for name, client in checked.items()}, within=HEALTH)
+    services = {
+        name: {"healthy": checks.data[name] is True, "circuit": _circuit(client)} for name, client in checked.items()
+    }
+    healthy = all(service["healthy"] for service in services.values())
+    return JSONResponse(
+        {"healthy": healthy, "services": services}, 200 if healthy else 503, {"Cache-Control": "no-store"}
+    )
+
+
+def _circuit(client: Any) -> str | None:
+    """The worst of its circuits: open, half-open or closed; None for a client without a circuit breaker."""
+    found = [circuits for (kind, _), circuits in client.upstream.states.items() if kind == "CircuitBreaker"]
+    if not found:
+        return None
+    states = {str(circuit.state) for circuits in found for circuit in circuits.values()}
+    return next((state for state in ("open", "half-open") if state in states), "closed")
