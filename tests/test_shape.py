@@ -32,8 +32,8 @@ LAYERS = """
     options
     base
     client
-    endpoint fetch gather testing
-    fastapi proxy
+    endpoint fetch gather problem proxy testing
+    fastapi
     gateway
     cli demo
 """
