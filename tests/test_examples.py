@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from loopback import example, led
 
@@ -40,3 +41,25 @@ async def test_every_page_is_told_of(capsys: pytest.CaptureFixture[str]) -> None
     assert told[1].startswith("http://two.example/b: 500")
     assert told[2].startswith("not a URL: ")
     assert {asked.target for asked in peer.asked} == {"/a", "/b"}
+
+
+def test_a_trip_is_answered_without_its_orders_but_not_without_its_weather() -> None:
+    answers = {
+        "/v1/cities/Oslo": {"city": "Oslo", "celsius": 4},
+        "/v1/cities/Lima": [404, {}],
+        "/orders": [404, {}],
+        "/": {},
+    }
+    with led(answers), TestClient(example("trip").app) as caller:
+        answer = caller.get("/trip/Oslo")
+        assert answer.status_code == 200
+        told = answer.json()
+        assert told["data"] == {"weather": {"city": "Oslo", "celsius": 4.0}, "orders": []}
+        assert told["complete"] is False
+        assert {name: part["status"] for name, part in told["services"].items()} == {"weather": "ok", "orders": "error"}
+
+        answer = caller.get("/trip/Lima")
+        assert answer.status_code == 502
+        assert answer.json()["upstream"] == "Weather"
+
+        assert caller.get("/health").status_code == 200

@@ -162,9 +162,7 @@ class Endpoint:
         known = parameters(self.function)
         for name in (*self.places, *self.wires):
             if name not in known:
-                raise ConfigError(
-                    f"{{{name}}} is no parameter; there {'are' if known else 'is'} {', '.join(known) or 'none'}"
-                )
+                raise ConfigError(f"{{{name}}} names no parameter; there is {', '.join(known) or 'none'}")
 
     def _resolve(self) -> None:
         for name, annotation in self.function.__annotations__.items():
