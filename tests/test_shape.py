@@ -35,7 +35,9 @@ LAYERS = """
     endpoint fetch gather problem proxy testing
     fastapi
     gateway
-    cli demo
+    demo
+    cli
+    __main__
 """
 """From the bottom up: a module imports only from the lines above its own, or within its own package."""
 
