@@ -71,7 +71,9 @@ async def test_a_part_waits_for_what_it_refers_to_and_only_for_that():
 
 @virtual_time
 async def test_a_failed_part_takes_nothing_from_the_others():
-    async with serving(TOGETHER, a=script((200, {"n": 1})), b=script(503), c=script(ConnectFailed)) as ask:
+    async with serving(
+        TOGETHER, a=script((200, {"n": 1})), b=script(503), c=script(ConnectFailed("10.0.0.7 refused"))
+    ) as ask:
         answer = await ask("/x/1")
     assert answer.status == 200
     assert answer.data == {"a": {"n": 1}, "b": None, "c": None}

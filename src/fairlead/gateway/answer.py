@@ -5,25 +5,24 @@ A required part without an answer decides the status instead: a problem document
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 
-from fairlead.errors import Refused, StatusError, TimedOut
+from fairlead.errors import FairleadError
 from fairlead.gateway.fanout import Outcome
 from fairlead.gateway.plan import REQUEST, Plan
 from fairlead.gateway.reference import Absent
-from fairlead.policies.retry import retry_after
+from fairlead.problem import MEDIA_TYPE, problem
 
 Header = tuple[bytes, bytes]
 Answer = tuple[int, bytes, list[Header]]
 """Status, body and headers."""
 encode: Final = msgspec.json.Encoder().encode
 JSON: Final = (b"content-type", b"application/json")
-_PROBLEM: Final = (b"content-type", b"application/problem+json")
+_PROBLEM: Final = (b"content-type", MEDIA_TYPE.encode())
 NO_STORE: Final = (b"cache-control", b"no-store")
 _COMPLETE: Final = (b"fairlead-complete", b"true")
 _INCOMPLETE: Final = (b"fairlead-complete", b"false")
@@ -57,40 +56,26 @@ class Frame:
     def failure(self, failed: int, outcomes: Sequence[Outcome | None], request_id: str) -> Answer:
         """Status, body and headers where the required part `failed` has no answer."""
         settled = [outcome or Outcome("skipped", error="not needed any more") for outcome in outcomes]
-        cause = settled[failed].cause
-        status, seconds = verdict(cause)
-        return problem(
-            status,
-            f"{self.names[failed]}: {settled[failed].error}",
-            retry_after=seconds,
-            upstream=getattr(cause, "upstream", None),
-            phase=getattr(cause, "phase", None),
-            request_id=request_id,
-            services={name: msgspec.Raw(_told(outcome)) for name, outcome in zip(self.names, settled, strict=True)},
-        )
+        cause, detail = settled[failed].cause, f"{self.names[failed]}: {settled[failed].error}"
+        services = {name: msgspec.Raw(_told(outcome)) for name, outcome in zip(self.names, settled, strict=True)}
+        if isinstance(cause, Absent) and cause.names <= REQUEST:
+            return refusal(400, detail, services=services)
+        error = cause if isinstance(cause, FairleadError) else FairleadError(detail)
+        status, fields, document = problem(error, request_id)
+        headers = [_PROBLEM, _INCOMPLETE, *[(name.lower().encode(), value.encode()) for name, value in fields.items()]]
+        return status, encode({**document, "detail": detail, "services": services}), headers
 
 
-def verdict(cause: Exception | None) -> tuple[int, float | None]:
-    """The status that a required part's failure gives the whole, and after how many seconds to come again."""
-    if isinstance(cause, TimedOut):
-        return 504, None
-    if isinstance(cause, Refused):
-        return 503, cause.retry_after
-    if isinstance(cause, StatusError) and cause.status_code in {429, 503}:
-        return 503, retry_after(cause.response.headers)
-    if isinstance(cause, Absent) and cause.names <= REQUEST:
-        return 400, None
-    return 502, None
-
-
-def problem(status: int, detail: str, *, retry_after: float | None = None, **members: Any) -> Answer:
-    """A problem document (RFC 9457). Members that are None are left out."""
-    told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    told |= {name: value for name, value in members.items() if value is not None}
-    headers = [_PROBLEM, NO_STORE]
-    if retry_after is not None:
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after))))
-    return status, encode(told), headers
+def refusal(status: int, detail: str, *more: Header, **members: Any) -> Answer:
+    """A problem of the request itself."""
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    return status, encode(document), [_PROBLEM, NO_STORE, *more]
 
 
 def _told(outcome: Outcome) -> bytes:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from fairlead.auth import Bearer
 from fairlead.client import HTTPClient
 from fairlead.errors import ConfigError
-from fairlead.gateway.answer import JSON, NO_STORE, Answer, Frame, Header, encode, problem
+from fairlead.gateway.answer import JSON, NO_STORE, Answer, Frame, Header, encode, refusal
 from fairlead.gateway.config import Config, Service, load
 from fairlead.gateway.fanout import Aggregate, Fanout
 from fairlead.gateway.routes import Routes
@@ -65,10 +65,9 @@ class Gateway:
         """Status, body and headers; None where nobody is there any more to take them."""
         found = self._routes.find((scope.get("raw_path") or scope["path"].encode()).decode("latin-1"))
         if found is None and scope["path"] != "/health":
-            return problem(404, "no aggregate has this path")
+            return refusal(404, "no aggregate has this path")
         if scope["method"] not in {"GET", "HEAD"}:
-            status, body, headers = problem(405, "only GET and HEAD are answered")
-            return status, body, [*headers, _ALLOW]
+            return refusal(405, "only GET and HEAD are answered", _ALLOW)
         if found is None:
             return await self._health()
         aggregate, frame = self._aggregates[found[0]]

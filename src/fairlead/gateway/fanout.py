@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
-from fairlead.errors import DeadlineExceeded, DecodeError, FairleadError, StatusError, TimedOut
+from fairlead.errors import ConnectFailed, DeadlineExceeded, DecodeError, FairleadError, StatusError, TimedOut
 from fairlead.gateway.exact import checked, decoded
 from fairlead.gateway.plan import Part, Plan, Step
 from fairlead.gateway.reference import Absent, Unfit, joined
@@ -156,7 +156,9 @@ class Fanout:
             return Outcome("ok", self._ms(at), content)
         except FairleadError as error:
             status: Status = "timeout" if isinstance(error, TimedOut) else "error"
-            return Outcome(status, self._ms(at), error=error.message, cause=error)
+            # Where we could not connect to is ours to know.
+            told = error.default if isinstance(error, ConnectFailed) else error.message
+            return Outcome(status, self._ms(at), error=told, cause=error)
         except Exception as error:  # a fault of ours takes one part, not the answer
             _log.exception("%s: the call failed unexpectedly", client.name)
             return Outcome("error", self._ms(at), error=type(error).__name__, cause=error)

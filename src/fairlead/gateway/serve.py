@@ -7,6 +7,7 @@ environment: an application cannot be handed to another process.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 from contextlib import suppress
@@ -34,6 +35,7 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 def serve(gateway: Gateway, listening: socket.socket, workers: int = 1) -> None:
     """Serve until SIGINT or SIGTERM; answers under way have ten seconds to end."""
+    _log()
     with suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
         if workers == 1:
             uvicorn.Server(uvicorn.Config(gateway, **_OPTIONS)).run(sockets=[listening])
@@ -46,6 +48,7 @@ def serve(gateway: Gateway, listening: socket.socket, workers: int = 1) -> None:
 
 def app() -> Gateway:
     """The application of one worker."""
+    _log()
     return Gateway(os.environ[FILE])
 
 
@@ -53,14 +56,22 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; raises ConfigError where the address cannot be used."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port {port} of {host} is taken; choose another with --port") from None
         raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    # asyncio sets it only on sockets that say they are TCP, and this one does not; without it an answer may wait 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def address(listening: socket.socket) -> str:
     """Where that is, as a browser or curl wants it."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _log() -> None:
+    """Retries, refusals and opened circuits on stderr, unless the program has its own idea of logs."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
