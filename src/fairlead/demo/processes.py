@@ -92,41 +92,6 @@ def spawn(command: list[str], *, quiet: bool = False, **environ: str) -> subproc
     )
 
 
-def stop(self, name: str) -> None:
-        stop(self.running.pop(name))
-
-    def close(self) -> None:
-        for process in self.running.values():
-            process.terminate()
-        while self.running:
-            stop(self.running.popitem()[1])
-
-    def toml(self) -> str:
-        """The demo's file, with the ports that were free."""
-        text = files("fairlead.demo").joinpath("fairlead.toml").read_text("utf-8")
-        for name, port in self.ports.items():
-            text = text.replace(f":{PORTS[name]}", f":{port}")
-        return text
-
-    def hints(self) -> dict[str, tuple[str, str]]:
-        """For each upstream the commands that stop it and start it again."""
-        return {
-            name: (f"kill {process.pid}", f"{shlex.join(self.command(name))} &")
-            for name, process in self.running.items()
-        }
-
-
-def spawn(command: list[str], *, quiet: bool = True, **environ: str) -> subprocess.Popen[bytes]:
-    """A process in a session of its own, so that Ctrl-C reaches the demo only, which then stops the others in order."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL if quiet else None,
-        start_new_session=True,
-        env={**os.environ, **environ},
-    )
-
-
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a process, gently and then not. One that has ended already is fine."""
     process.terminate()
