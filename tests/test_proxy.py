@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from fastapi import BackgroundTasks, FastAPI, Request
 from starlette.background import BackgroundTask
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
@@ -434,21 +435,22 @@ async def test_a_caller_that_disconnects_before_the_head_closes_the_upstream():
         await peer.empty()
 
 
-async def test_a_caller_that_disconnects_in_the_body_closes_the_upstream():
+@pytest.mark.parametrize("behind_middleware", [False, True])
+async def test_a_caller_that_disconnects_in_the_body_closes_the_upstream(behind_middleware):
     async def talk(line):
         await line.request()
         await line.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
 
-    async with (
-        Peer(talk) as peer,
-        HTTPClient(peer.url, timeout=Timeout(total=None)) as client,
-        served(relayed(client)) as port,
-    ):
-        reader, writer = await ask(port)
-        async with asyncio.timeout(PATIENCE):
-            await reader.readuntil(b"data: 1\n\n")
-        writer.close()
-        await peer.empty()
+    async with Peer(talk) as peer, HTTPClient(peer.url, timeout=Timeout(total=None)) as client:
+        app = relayed(client)
+        if behind_middleware:
+            app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, call_next: call_next(request))
+        async with served(app) as port:
+            reader, writer = await ask(port)
+            async with asyncio.timeout(PATIENCE):
+                await reader.readuntil(b"data: 1\n\n")
+            writer.close()
+            await peer.empty()
 
 
 async def test_an_upload_is_streamed_through():
