@@ -90,9 +90,7 @@ def test_a_variable_set_to_nothing_is_not_set(monkeypatch: pytest.MonkeyPatch, w
         ("engine", "aiohttp", "aiohttp"),
     ],
 )
-def test_richer_types_are_read_too(
-    monkeypatch: pytest.MonkeyPatch, name: str, written: str, value: object
-) -> None:
+def test_richer_types_are_read_too(monkeypatch: pytest.MonkeyPatch, name: str, written: str, value: object) -> None:
     monkeypatch.setenv(f"WEATHER__{name.upper()}", written)
     assert options("Weather", HINTS) == {name: value}
 
@@ -130,12 +128,8 @@ def test_a_bad_value_in_dot_env_is_said_to_be_there() -> None:
         options("Weather", HINTS)
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("headers", dict[str, str]), ("api_key", int), ("pins", list[int])]
-)
-def test_a_bad_value_that_may_be_a_secret_is_not_shown(
-    monkeypatch: pytest.MonkeyPatch, name: str, hint: Any
-) -> None:
+@pytest.mark.parametrize(("name", "hint"), [("headers", dict[str, str]), ("api_key", int), ("pins", list[int])])
+def test_a_bad_value_that_may_be_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch, name: str, hint: Any) -> None:
     monkeypatch.setenv(f"WEATHER__{name.upper()}", "hunter2")
     with pytest.raises(ConfigError) as caught:
         options("Weather", {name: hint})
@@ -147,9 +141,7 @@ def test_a_bad_value_that_may_be_a_secret_is_not_shown(
 @pytest.mark.parametrize("hint", [Policy, ssl.SSLContext])
 def test_a_type_that_no_text_can_be_is_left_to_code(monkeypatch: pytest.MonkeyPatch, hint: Any) -> None:
     monkeypatch.setenv("WEATHER__ON_CLOSE", "x")
-    with pytest.raises(
-        ConfigError, match=r"^WEATHER__ON_CLOSE in the environment: .*; correct it or unset it"
-    ):
+    with pytest.raises(ConfigError, match=r"^WEATHER__ON_CLOSE in the environment: .*; correct it or unset it"):
         options("Weather", {"on_close": hint})
 
 

@@ -59,9 +59,7 @@ def make(cls: type[T], **given: Any) -> T:
     found = options(cls.__name__, hints)
     required = inspect.signature(cls).parameters
     missing = [
-        name
-        for name, one in wanted.items()
-        if name in required and one.default is one.empty and name not in found
+        name for name, one in wanted.items() if name in required and one.default is one.empty and name not in found
     ]
     if missing:
         variables = " and ".join(_variable(cls.__name__, name) for name in missing)
