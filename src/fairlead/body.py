@@ -15,7 +15,7 @@ from typing import IO, Any, Final, cast
 from urllib.parse import quote_plus
 
 from fairlead.errors import ConfigError
-from fairlead.url import pairs
+from fairlead.url import pairs, text
 
 Source = AsyncIterable[bytes] | Iterable[bytes]
 Content = bytes | bytearray | memoryview | str | Source | IO[bytes] | Callable[[], Source]
@@ -88,7 +88,7 @@ def from_json(value: Any) -> bytes:
 
 def from_form(data: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bytes:
     """application/x-www-form-urlencoded (WHATWG URL section 5)."""
-    return "&".join([f"{quote_plus(name)}={quote_plus(_text(value))}" for name, value in pairs(data)]).encode()
+    return "&".join([f"{quote_plus(name)}={quote_plus(text(value))}" for name, value in pairs(data)]).encode()
 
 
 def encode(
@@ -114,7 +114,7 @@ def multipart(fields: Mapping[str, Any] | Iterable[tuple[str, Any]], files: File
     """multipart/form-data (RFC 7578), read file by file while it is sent."""
     boundary = os.urandom(16).hex().encode()
     parts: list[tuple[bytes, bytes | Upload]] = [
-        (_part_head(boundary, name), _text(value).encode()) for name, value in pairs(fields)
+        (_part_head(boundary, name), text(value).encode()) for name, value in pairs(fields)
     ]
     for name, given in files.items() if isinstance(files, Mapping) else files:
         filename, file, content_type = _file(name, given)
@@ -163,9 +163,9 @@ def _part_head(boundary: bytes, name: str, filename: str | None = None, content_
     return b"--%b\r\n%b\r\n\r\n" % (boundary, head.encode())
 
 
-def _quoted(text: str) -> str:
+def _quoted(name: str) -> str:
     """As browsers escape a form field's name (WHATWG HTML section 4.10.21.8)."""
-    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    return name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _from_file(file: Any) -> Upload:
@@ -187,12 +187,6 @@ def _from_file(file: Any) -> Upload:
             yield chunk
 
     return Upload(read, length=length, replayable=start is not None)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _plain(value: Any) -> Any:

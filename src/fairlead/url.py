@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -26,6 +28,8 @@ _URL: Final = re.compile(
 )
 _HOST: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 _READY: Final = re.compile(r"(?:[!$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})*").fullmatch
+_LISTS: Final = (list, tuple, set, frozenset)
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _KEPT: Final = "/:?@!$&'()*+,;=~%[]-._"
 
@@ -90,15 +94,15 @@ def ready(target: str) -> str:
 
 def segment(value: object) -> str:
     """One path segment: every reserved character of `value` is escaped, and dots alone are refused (RFC 3986 section 5.2.4)."""
-    text = value if type(value) is str else _text(value)
-    if value is None or not text or text.strip(".") == "":
+    written = text(value)
+    if value is None or not written.strip("."):
         raise ConfigError(f"{value!r} cannot be a path segment: it would be another path")
-    return quote(text, safe="~")
+    return _quoted(written)
 
 
 def with_params(target: str, params: Params) -> str:
     """The target with the parameters added to the query it has."""
-    query = "&".join([f"{quote(name, safe='~')}={quote(_text(value), safe='~')}" for name, value in pairs(params)])
+    query = "&".join([f"{_quoted(name)}={_quoted(text(value))}" for name, value in pairs(params)])
     if not query:
         return target
     return f"{target}{'&' if '?' in target else '?'}{query}"
@@ -107,7 +111,7 @@ def with_params(target: str, params: Params) -> str:
 def pairs(params: Params) -> Iterable[tuple[str, Any]]:
     """Name and value, one by one: lists spread out, None left out."""
     for name, value in params.items() if isinstance(params, Mapping) else params:
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, _LISTS):
             yield from ((str(name), one) for one in value if one is not None)
         elif value is not None:
             yield str(name), value
@@ -123,10 +127,25 @@ def shown(url: str) -> str:
     return place + "?" + "&".join([f"{name}=***" for name in names if name])
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """A value as it stands in a path, a query or a form: an enumeration's own value, a time by RFC 3339; never a secret."""
+    if type(value) is str:
+        return value
+    if isinstance(value, Enum):
+        return text(value.value)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if hasattr(value, "get_secret_value"):
+        raise ConfigError(f"{type(value).__name__}: a secret is not sent by accident; pass .get_secret_value()")
     return str(value)
+
+
+def _quoted(written: str) -> str:
+    return written if _UNRESERVED(written) is not None else quote(written, safe="~")
 
 
 def _ascii_host(host: str, url: str) -> str:
