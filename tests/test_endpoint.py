@@ -374,6 +374,13 @@ async def test_clients_of_one_class_are_apart(opened: Open) -> None:
     assert await second.user(1) == User(2)
 
 
+async def test_a_client_with_declared_calls_is_held_by_nothing() -> None:
+    client = Shop(engine=script((200, {"id": 1})))
+    await client.user(1)
+    with pytest.warns(ResourceWarning, match="dropped open"):
+        del client
+
+
 async def test_types_named_by_the_function_around_the_class_are_found(opened: Open) -> None:
     @dataclass
     class Local:
@@ -482,6 +489,9 @@ async def unreturned(self: Any, id: int): ...  # type: ignore[no-untyped-def]
 async def undecodable(self: Any, id: int) -> Order | User: ...
 
 
+async def unhashable(self: Any, id: int) -> Annotated[int, ["meta"]]: ...
+
+
 async def two_bodies(self: Any, first: User, second: Order) -> Response: ...
 
 
@@ -494,6 +504,7 @@ async def one_body(self: Any, user: User) -> Response: ...
         (unresolved, get, "id: 'Nowhere' cannot be resolved"),
         (unreturned, get, "it does not say what it returns"),
         (undecodable, get, "return: .* cannot be decoded"),
+        (unhashable, get, "return: .* cannot be decoded"),
         (two_bodies, post, "first and second are two bodies"),
         (one_body, get, "GET carries no body"),
         (one_body, head, "HEAD carries no body"),

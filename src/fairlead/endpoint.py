@@ -195,9 +195,9 @@ class Endpoint:
         if "return" not in self.hints:
             raise ConfigError("it does not say what it returns; annotate it, with -> Response for the answer as it is")
         into = self.hints["return"]
-        if into in _UNDECODED:
-            return None, _UNDECODED[into]
         try:
+            if into in _UNDECODED:
+                return None, _UNDECODED[into]
             decoder(into)
         except Exception as error:
             raise ConfigError(f"return: {into!r} cannot be decoded from JSON: {error}") from None
