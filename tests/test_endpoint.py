@@ -64,7 +64,7 @@ class Shop(HTTPClient, base_url=BASE):
     @get("/users/{user}/orders/{order}")
     async def order(self, user: str, order: str, /, detail: str = "short") -> Order: ...
 
-    @get("/search?kind=book&page[size]={size}&from={start}")
+    @get("/search?kind=book&page%5Bsize]={size}&from={start}")
     async def search(self, text: str, size: int = 10, start: str | None = None) -> Any: ...
 
     @get("/100%25/{name}.json")
@@ -454,6 +454,7 @@ async def close(self: Any) -> None: ...
         ("/users/id}", plain, "placeholder"),
         ("/users/{{id}}", plain, "placeholder"),
         ("/users?q=id:{id}", plain, "placeholder"),
+        ("/users?{city}={id}", plain, "placeholder"),
         ("/users/{}", plain, "not the name"),
         ("/users/{id:int}", plain, "not the name"),
         ("/users/{self}", plain, "{self}"),

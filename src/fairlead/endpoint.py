@@ -17,6 +17,7 @@ from functools import wraps
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeVar, cast
+from urllib.parse import unquote
 
 from fairlead.client import HTTPClient
 from fairlead.core import Policy, Timeout
@@ -213,8 +214,8 @@ def _template(path: str) -> tuple[str, list[str], dict[str, str]]:
     constants = []
     for pair in filter(None, query.split("&")):
         wire, _, value = pair.partition("=")
-        if (found := _PLACEHOLDER.fullmatch(value)) is not None:
-            wires.append((found[1], wire))
+        if (found := _PLACEHOLDER.fullmatch(value)) is not None and "{" not in wire:
+            wires.append((found[1], unquote(wire)))
         else:
             constants.append(pair)
     if constants:
