@@ -122,11 +122,13 @@ class BaseAPIClient:
         call = Call(request, bounds, loop.time() + bounds.total if bounds.total is not None else inf, stream=stream)
         send = self._send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
         try:
-            return await send(call)
+            response = await send(call)
         except FairleadError as error:
             error.upstream = error.upstream or self.name
             error.request = error.request or request
             raise
+        response.upstream = self.name
+        return response
 
     async def health_check(self) -> bool:
         """Whether a GET of `health_path` (default: the base URL) answers below 500 within 5 s, in one attempt. Never raises."""

@@ -63,7 +63,7 @@ class HTTPClient(BaseAPIClient):
         """Any method. `parts` are those of `build_request`."""
         response = await self.send(self.build_request(method, path, **parts), timeout=timeout, auth=auth, retry=retry)
         if response.status_code >= 400 and (self.raise_for_status if raise_for_status is None else raise_for_status):
-            raise StatusError(response, upstream=self.name)
+            raise StatusError(response)
         if into is None or into is Response:
             return cast("T", response)
         return response.json(into)

@@ -159,12 +159,12 @@ class DeadlineExceeded(TimedOut):
 class StatusError(FairleadError):
     """The upstream answered 4xx or 5xx."""
 
-    def __init__(self, response: Response, *, upstream: str | None = None) -> None:
+    def __init__(self, response: Response) -> None:
         status = response.status_code
         super().__init__(
             f"answered {status} {_reason(status)}".rstrip(),
             request=response.request,
-            upstream=upstream,
+            upstream=response.upstream,
             phase="head",
             knowledge=Knowledge.REJECTED if status in {429, 503} else Knowledge.UNKNOWN,
         )
@@ -183,8 +183,8 @@ class DecodeError(FairleadError, ValueError):
 
     default = "the body could not be decoded"
 
-    def __init__(self, message: str = "", *, response: Response, upstream: str | None = None) -> None:
-        super().__init__(message, request=response.request, upstream=upstream, phase="decoding")
+    def __init__(self, message: str = "", *, response: Response) -> None:
+        super().__init__(message, request=response.request, upstream=response.upstream, phase="decoding")
         self.response = response
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -61,7 +61,7 @@ class Response:
 
     __slots__ = (
         "_body", "_callbacks", "_coding", "_content", "_headers", "_pairs", "_seconds",
-        "complete", "error", "is_closed", "request", "status_code",
+        "complete", "error", "is_closed", "request", "status_code", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +107,8 @@ class Response:
     def _fill(self, status: int, pairs: list[Pair], content: bytes, request: Request | None, seconds: float) -> None:
         self.status_code = status
         self.request = request
+        self.upstream: str | None = None
+        """The name of the upstream whose client this came through."""
         self._pairs = pairs
         self._headers: Headers | None = None
         self._content: bytes | None = content

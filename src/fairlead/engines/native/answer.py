@@ -109,9 +109,8 @@ class Answer:
                 self._chunked = self.framed = True
             elif length == 16 and name.lower() == b"content-encoding":
                 self.coding = self.coding + b"," + value if self.coding else value
-        if self._unsure and self._parser.get_http_version() not in {"1.0", "1.1"}:
-            self.fault = "it does not begin with HTTP/1"
-        self.head_done = True
+        self.fault = self.fault or self._head_beyond_limits()
+        self.head_done = not self.fault
         if self._headless:
             self._complete()
 
@@ -134,22 +133,30 @@ class Answer:
             if not self._parser.should_keep_alive():  # asked here: the parser forgets it with the message
                 self.odd = "the peer closes it"
 
+    def _head_beyond_limits(self) -> str:
+        limits = self._limits
+        if self._unsure and self._parser.get_http_version() not in {"1.0", "1.1"}:
+            return "it does not begin with HTTP/1"
+        if len(self.headers) > limits.headers:
+            return f"more than {limits.headers} header fields"
+        if self.read > limits.head and sum([len(name) + len(value) + 4 for name, value in self.headers]) > limits.head:
+            return f"a head of more than {limits.head} bytes"
+        return ""
+
     def _beyond_limits(self) -> str:
         limits = self._limits
-        if self.read > limits.head:
-            if not self.head_done or sum([len(name) + len(value) + 4 for name, value in self.headers]) > limits.head:
-                return f"a head of more than {limits.head} bytes"
+        if self.head_done:
             if self.read - self.size > limits.head + OVERHEAD + 8 * self.size:
                 return "more framing than body"
             if self.size > limits.body and not self._streamed:
                 return f"a body of more than {limits.body} bytes: read it as a stream"
-        if len(self.headers) > limits.headers:
-            return f"more than {limits.headers} header fields"
-        if self.status < 200:
-            if self.status == 101:
-                return "another protocol, which nobody asked for"
-            if self._interim > INTERIM:
-                return f"more than {INTERIM} interim answers"
-            if 0 < self.status < 100:
-                return f"status {self.status:03}"
+            return ""
+        if self.read > limits.head:
+            return f"a head of more than {limits.head} bytes"
+        if self.status == 101:
+            return "another protocol, which nobody asked for"
+        if self._interim > INTERIM:
+            return f"more than {INTERIM} interim answers"
+        if 0 < self.status < 100:
+            return f"status {self.status:03}"
         return ""

@@ -174,7 +174,7 @@ class Native:
 
 
 class _Body:
-    """The body of a stream; its connection is kept when the whole answer came, and given up otherwise."""
+    """The body of a stream; its connection is kept when it was read to its end, and given up otherwise."""
 
     __slots__ = ("_connection", "_give")
 
@@ -183,18 +183,20 @@ class _Body:
         self._give = give
 
     async def read(self) -> bytes:
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return b""
-        data = await self._connection.next()
+        data = await connection.next()
         if not data:
-            self.close()
+            self._connection = None
+            self._give(connection)
         return data
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if connection.answer.complete:
+        if connection.answer.complete and not connection.answer.size:
             self._give(connection)
         else:
             connection.abort()
