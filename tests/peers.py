@@ -11,7 +11,6 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
@@ -190,12 +189,6 @@ async def echo(line: Line) -> None:
 async def mute(line: Line) -> None:
     """Read, and say nothing."""
     await line.gone()
-
-
-async def deaf(line: Line) -> None:
-    """Say nothing and read nothing, until the connection is lost."""
-    line.reader._transport.pause_reading()  # type: ignore[attr-defined]
-    await asyncio.wait_for(asyncio.get_running_loop().create_future(), PATIENCE)
 
 
 @dataclass

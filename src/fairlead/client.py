@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import Any, TypeVar, Unpack, overload
 
 from fairlead.base import BaseAPIClient
 from fairlead.body import Content, Data, Files, Upload, encode
@@ -16,10 +16,7 @@ from fairlead.options import DEFAULT, Auth, BodyOptions, CallOptions, Default
 from fairlead.stream import Stream, caller
 from fairlead.url import Params, pairs, with_params
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    T = TypeVar("T", default=Response)
+T = TypeVar("T")
 
 __all__ = ["BaseAPIClient", "HTTPClient"]
 
@@ -27,45 +24,77 @@ __all__ = ["BaseAPIClient", "HTTPClient"]
 class HTTPClient(BaseAPIClient):
     """The verbs. Each raises StatusError for 4xx and 5xx unless told `raise_for_status=False`; `into=` decodes JSON to a type."""
 
-    async def get(self, path: str, *, into: type[T] | None = None, **options: Unpack[CallOptions]) -> T:
-        return await self.request("GET", path, into=into, **options)
+    @overload
+    async def get(self, path: str, **options: Unpack[CallOptions]) -> Response: ...
+    @overload
+    async def get(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
+    async def get(self, path: str, **options: Any) -> Any:
+        return await self.request("GET", path, **options)
 
-    async def head(self, path: str, *, into: type[T] | None = None, **options: Unpack[CallOptions]) -> T:
-        return await self.request("HEAD", path, into=into, **options)
+    @overload
+    async def head(self, path: str, **options: Unpack[CallOptions]) -> Response: ...
+    @overload
+    async def head(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
+    async def head(self, path: str, **options: Any) -> Any:
+        return await self.request("HEAD", path, **options)
 
-    async def options(self, path: str, *, into: type[T] | None = None, **options: Unpack[CallOptions]) -> T:
-        return await self.request("OPTIONS", path, into=into, **options)
+    @overload
+    async def options(self, path: str, **options: Unpack[CallOptions]) -> Response: ...
+    @overload
+    async def options(self, path: str, *, into: type[T], **options: Unpack[CallOptions]) -> T: ...
+    async def options(self, path: str, **options: Any) -> Any:
+        return await self.request("OPTIONS", path, **options)
 
-    async def post(self, path: str, *, into: type[T] | None = None, **options: Unpack[BodyOptions]) -> T:
-        return await self.request("POST", path, into=into, **options)
+    @overload
+    async def post(self, path: str, **options: Unpack[BodyOptions]) -> Response: ...
+    @overload
+    async def post(self, path: str, *, into: type[T], **options: Unpack[BodyOptions]) -> T: ...
+    async def post(self, path: str, **options: Any) -> Any:
+        return await self.request("POST", path, **options)
 
-    async def put(self, path: str, *, into: type[T] | None = None, **options: Unpack[BodyOptions]) -> T:
-        return await self.request("PUT", path, into=into, **options)
+    @overload
+    async def put(self, path: str, **options: Unpack[BodyOptions]) -> Response: ...
+    @overload
+    async def put(self, path: str, *, into: type[T], **options: Unpack[BodyOptions]) -> T: ...
+    async def put(self, path: str, **options: Any) -> Any:
+        return await self.request("PUT", path, **options)
 
-    async def patch(self, path: str, *, into: type[T] | None = None, **options: Unpack[BodyOptions]) -> T:
-        return await self.request("PATCH", path, into=into, **options)
+    @overload
+    async def patch(self, path: str, **options: Unpack[BodyOptions]) -> Response: ...
+    @overload
+    async def patch(self, path: str, *, into: type[T], **options: Unpack[BodyOptions]) -> T: ...
+    async def patch(self, path: str, **options: Any) -> Any:
+        return await self.request("PATCH", path, **options)
 
-    async def delete(self, path: str, *, into: type[T] | None = None, **options: Unpack[BodyOptions]) -> T:
-        return await self.request("DELETE", path, into=into, **options)
+    @overload
+    async def delete(self, path: str, **options: Unpack[BodyOptions]) -> Response: ...
+    @overload
+    async def delete(self, path: str, *, into: type[T], **options: Unpack[BodyOptions]) -> T: ...
+    async def delete(self, path: str, **options: Any) -> Any:
+        return await self.request("DELETE", path, **options)
 
+    @overload
+    async def request(self, method: str, path: str, **options: Unpack[BodyOptions]) -> Response: ...
+    @overload
+    async def request(self, method: str, path: str, *, into: type[T], **options: Unpack[BodyOptions]) -> T: ...
     async def request(
         self,
         method: str,
         path: str,
         *,
-        into: type[T] | None = None,
+        into: Any = None,
         timeout: float | Timeout | Default | None = DEFAULT,
         auth: Auth | Default | None = DEFAULT,
         retry: Policy | Default | None = DEFAULT,
         raise_for_status: bool | None = None,
         **parts: Any,
-    ) -> T:
+    ) -> Any:
         """Any method. `parts` are those of `build_request`."""
         response = await self.send(self.build_request(method, path, **parts), timeout=timeout, auth=auth, retry=retry)
         if response.status_code >= 400 and (self.raise_for_status if raise_for_status is None else raise_for_status):
             raise StatusError(response)
         if into is None or into is Response:
-            return cast("T", response)
+            return response
         return response.json(into)
 
     def stream(self, method: str, path: str, **options: Unpack[BodyOptions]) -> Stream:

@@ -40,11 +40,17 @@ async def calls(users: Users) -> None:
 
 
 async def verbs(users: Users) -> None:
-    await users.get("/users", paramz={"page": 1})  # type: ignore[call-arg]
-    await users.get("/users", json={"name": "Ada"})  # type: ignore[call-arg]
-    await users.get("/users", timeout="soon")  # type: ignore[arg-type]
+    await users.get("/users", paramz={"page": 1})  # type: ignore[call-overload]
+    await users.get("/users", json={"name": "Ada"})  # type: ignore[call-overload]
+    await users.get("/users", timeout="soon")  # type: ignore[call-overload]
     user: User = await users.get("/users/1", into=list[User])  # type: ignore[arg-type]
     print((await users.get("/users/1", into=User)).name, user)  # type: ignore[attr-defined]  # noqa: T201
+
+
+async def forgotten(users: Users) -> User:
+    number: int = await users.get("/users/1/number")  # type: ignore[assignment]
+    print(number)  # noqa: T201
+    return await users.get("/users/1")  # type: ignore[return-value]
 
 
 HTTPClient(base_url="https://api.example", retries=3)  # type: ignore[call-arg]

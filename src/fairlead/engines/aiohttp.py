@@ -15,9 +15,10 @@ import aiohttp
 from yarl import URL
 
 from fairlead.core import Call
-from fairlead.engines import Wire, tls
+from fairlead.engines import tls
 from fairlead.engines.aiohttp_exchange import Connection, Ended, Exchange, OurRequest
 from fairlead.engines.attempt import PIECE, Attempt
+from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError
 from fairlead.message import Response
 from fairlead.url import Origin, shown

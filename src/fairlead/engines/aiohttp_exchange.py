@@ -98,19 +98,19 @@ class Connection(ResponseHandler):
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         if isinstance(exc, HttpProcessingError):
             self.broken = True
-            self._fail_body(exc)  # aiohttp tells only whoever waits for a head
+            self._fail_body()  # aiohttp tells only whoever waits for a head
         super().set_exception(exc, *cause)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if exc is not None or (self.transport is not None and not ended_cleanly(self.transport)):
             # A body that ends with its connection did not end here, which aiohttp would have it.
-            self._fail_body(aiohttp.ClientPayloadError())
+            self._fail_body()
         super().connection_lost(exc)
         self._lost(self)
 
-    def _fail_body(self, error: Exception) -> None:
+    def _fail_body(self) -> None:
         if self._payload is not None and not self._payload.is_eof():
-            self._payload.set_exception(error)
+            self._payload.set_exception(aiohttp.ClientPayloadError())
 
 
 class Exchange:

@@ -14,9 +14,10 @@ from time import perf_counter
 from typing import Final, cast
 
 from fairlead.core import Call
-from fairlead.engines import Limits, coding
+from fairlead.engines import coding
 from fairlead.engines.native.head import declared, encode
 from fairlead.engines.timing import Bound, ends, expired
+from fairlead.engines.wire import Limits
 from fairlead.errors import ConfigError, FairleadError, Phase, ProtocolError, TimedOut
 from fairlead.headers import Pair
 from fairlead.message import Coding, Request

@@ -17,10 +17,11 @@ from urllib.parse import unquote, urlsplit
 import httpcore2
 
 from fairlead.core import Call
-from fairlead.engines import Wire, tls
+from fairlead.engines import tls
 from fairlead.engines.attempt import Attempt
 from fairlead.engines.httpx2_sockets import Backend, Stream, Unanswered
 from fairlead.engines.native.dial import failed
+from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, Knowledge
 from fairlead.message import Response
 from fairlead.url import Origin, shown
@@ -103,7 +104,7 @@ class Httpx2:
             self._loop = loop
         known = self._pools.get(origin)
         if known is None:
-            backend = Backend()
+            backend = Backend(socks=self._proxy is not None and self._proxy[0].scheme.startswith(b"socks"))
             known = self._pools[origin] = self._made(backend), backend
         return known
 

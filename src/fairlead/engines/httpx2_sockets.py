@@ -25,6 +25,9 @@ HIGH_WATER: Final = 256 * 1024
 """Bytes that wait for their reader before reading stops."""
 
 
+HTTP: Final = b"HTTP/1."
+
+
 class Unanswered(Exception):
     """The connection ended before a byte of the answer came. `kept`: it had served before. `sent`: a byte of the request left."""
 
@@ -64,6 +67,9 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             raise httpcore2.ReadTimeout from None
         if self._held:
             data = bytes(self._held[:max_bytes])
+            if not self._answered and not self._multiplexed and not self._backend.socks and data[:7] != HTTP[: len(data)]:
+                # httpcore2 would wait for the end of a head that is none.
+                raise httpcore2.RemoteProtocolError("not HTTP/1")
             del self._held[:max_bytes]
             self._answered = True
             if self._paused and not self._held:
@@ -97,14 +103,14 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             transport = await self._loop.start_tls(
                 self._transport, secured, ssl_context, server_hostname=server_hostname
             )
-        except (OSError, ssl.CertificateError) as error:
+            if transport is None:
+                raise ConnectionResetError("closed during the TLS handshake")
+        except BaseException as error:
             self.abort()
-            raise httpcore2.ConnectError from error
-        except BaseException:
-            self.abort()
+            self._loop.call_soon(self._backend.lost, self)  # TLS does not tell, and the socket is closed by then
+            if isinstance(error, OSError | ssl.CertificateError):
+                raise httpcore2.ConnectError from error
             raise
-        if transport is None:
-            raise httpcore2.ConnectError from ConnectionResetError("closed during the TLS handshake")
         self._backend.lost(self)
         secured.connection_made(transport)
         secured._multiplexed = transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
@@ -186,7 +192,9 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 class Backend(httpcore2.AsyncNetworkBackend):
     """The connections of one pool: made here, and known until they are gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, socks: bool = False) -> None:
+        self.socks = socks
+        """Whether connections begin with words that are no HTTP."""
         self._streams: set[Stream] = set()
         self._closed = False
         self._emptied: Future[None] | None = None
