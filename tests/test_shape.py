@@ -29,7 +29,7 @@ LAYERS = """
     events stream tasks
     core parts
     auth engines observe policies settings
-    options
+    keywords
     base
     client
     endpoint fetch gather problem proxy testing

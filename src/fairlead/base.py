@@ -21,7 +21,7 @@ from fairlead.errors import ConfigError, FairleadError
 from fairlead.headers import Headers, HeaderTypes
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
-from fairlead.options import DEFAULT, Auth, Default, Options, checked, choose
+from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose
 from fairlead.policies import standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, ready, shown, split

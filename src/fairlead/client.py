@@ -12,7 +12,7 @@ from fairlead.core import Policy, Timeout
 from fairlead.errors import StatusError
 from fairlead.headers import Headers, HeaderTypes
 from fairlead.message import Request, Response
-from fairlead.options import DEFAULT, Auth, BodyOptions, CallOptions, Default
+from fairlead.keywords import DEFAULT, Auth, BodyOptions, CallOptions, Default
 from fairlead.stream import Stream, caller
 from fairlead.url import Params, pairs, with_params
 

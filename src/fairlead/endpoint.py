@@ -24,7 +24,7 @@ from fairlead.core import Policy, Timeout
 from fairlead.errors import ConfigError
 from fairlead.headers import Headers, HeaderTypes
 from fairlead.message import Response
-from fairlead.options import DEFAULT, Auth, Default
+from fairlead.keywords import DEFAULT, Auth, Default
 from fairlead.signature import binder, checked, is_model, parameters, resolved
 from fairlead.typed import decoder
 from fairlead.url import ready, segment

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
 from fairlead.errors import ConfigError
-from fairlead.options import DEFAULT, Default
+from fairlead.keywords import DEFAULT, Default
 from fairlead.tasks import safe, stop
 
 Urls = Iterable[str] | AsyncIterable[str]

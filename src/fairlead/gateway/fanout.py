@@ -19,7 +19,7 @@ from fairlead.errors import ConnectFailed, DeadlineExceeded, DecodeError, Fairle
 from fairlead.gateway.exact import checked, decoded
 from fairlead.gateway.plan import Part, Plan, Step
 from fairlead.gateway.reference import Absent, Unfit, joined
-from fairlead.options import DEFAULT, Default
+from fairlead.keywords import DEFAULT, Default
 from fairlead.parts import Status, milliseconds
 from fairlead.tasks import stop
 
