@@ -146,13 +146,13 @@ class Fanout:
             request = client.build_request("GET", target, headers=headers)
             response = await client.send(request, timeout=self._aggregate.bounds[at])
             if not 200 <= response.status_code < 300:
-                raise StatusError(response, upstream=client.name)
+                raise StatusError(response)
             try:
                 content = checked(response)
                 if step.is_read:
                     self._values[step.part.name] = decoded(content)
             except ValueError as error:
-                raise DecodeError(str(error), response=response, upstream=client.name) from None
+                raise DecodeError(str(error), response=response) from None
             return Outcome("ok", self._ms(at), content)
         except FairleadError as error:
             status: Status = "timeout" if isinstance(error, TimedOut) else "error"
