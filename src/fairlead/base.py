@@ -60,13 +60,8 @@ class BaseAPIClient:
         chosen = choose(cls, cls._keywords, given, settings=own)
         self.base_url = chosen["base_url"].rstrip("/")
         self._origin, self._base = _split_base(cls.__name__, self.base_url)
-        self._allowed: set[Origin | None] = {
-            self._origin,
-            *(split(origin)[0] for origin in chosen["allow_origins"]),
-        }
-        self.name = chosen["name"] or (
-            cls.__name__ if own else self._origin.host if self._origin is not None else "http"
-        )
+        self._allowed = {self._origin, *(split(origin)[0] for origin in chosen["allow_origins"])}
+        self.name = chosen["name"] or (cls.__name__ if own or self._origin is None else self._origin.host)
         if chosen["auth"] is not None:
             self.auth = chosen["auth"]
         self.timeout = Timeout.of(chosen["timeout"])

@@ -68,8 +68,8 @@ def from_content(content: Content) -> bytes | Upload:
         return _from_file(content)
     if callable(content):
         return Upload(content)
-    if isinstance(content, AsyncIterable | Iterable) and not isinstance(content, Mapping):
-        source = cast("Source", content)
+    source = cast("object", content)  # whatever the signature says
+    if isinstance(source, AsyncIterable | Iterable) and not isinstance(source, Mapping):
         return Upload(lambda: source, replayable=not isinstance(source, AsyncIterator | Iterator))
     raise ConfigError(
         f"content= is {type(content).__name__}: pass bytes, a string, a file, or an iterable of bytes; json= for objects"

@@ -67,7 +67,12 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             raise httpcore2.ReadTimeout from None
         if self._held:
             data = bytes(self._held[:max_bytes])
-            if not self._answered and not self._multiplexed and not self._backend.socks and data[:7] != HTTP[: len(data)]:
+            if (
+                not self._answered
+                and not self._multiplexed
+                and not self._backend.socks
+                and data[:7] != HTTP[: len(data)]
+            ):
                 # httpcore2 would wait for the end of a head that is none.
                 raise httpcore2.RemoteProtocolError("not HTTP/1")
             del self._held[:max_bytes]
