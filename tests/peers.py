@@ -62,10 +62,10 @@ class Line:
         """The next request with its body."""
         seen = await self.head()
         if seen is not None:
-            seen.body = await self._body(seen)
+            seen.body = await self.body(seen)
         return seen
 
-    async def _body(self, seen: Seen) -> bytes:
+    async def body(self, seen: Seen) -> bytes:
         if seen.get(b"transfer-encoding") == b"chunked":
             chunks = []
             while size := int(await self.reader.readline(), 16):

@@ -231,13 +231,15 @@ class Response:
                 "the stream is closed: read it inside its `async with`", request=self.request, phase="body"
             )
         try:
+            began = False
             while chunk := await self._body.read():
+                began = True
                 if coding is None:
                     yield chunk
                 else:
                     for piece in coding.feed(chunk):
                         yield piece
-            if coding is not None:
+            if coding is not None and began:  # a HEAD or a 304 names a coding, and has no body
                 coding.end()
             self.complete = True
         except GeneratorExit:

@@ -134,10 +134,8 @@ class Attempt:
             raise self.not_http(fault)
         request = self.call.request
         fields = [value for name, value in pairs if name.lower() == b"content-encoding"]
-        if request.method == "HEAD" or not fields:
-            return None
         try:
-            return coding.coding(b",".join(fields))
+            return coding.coding(b",".join(fields)) if fields else None
         except ProtocolError as error:
             error.request = request
             raise

@@ -1,7 +1,7 @@
 """Content codings undone piece by piece, so that a small body cannot become a large one unseen.
 
 RFC 9110 section 8.4. gzip and deflate come with Python; br and zstd are asked for only where their library is installed. A
-piece is at most 64 KiB: whoever collects the pieces counts them, whoever passes them on holds one at a time.
+piece is at most 64 KiB (of br 96, its library's own grain): whoever collects pieces counts them, whoever passes them on holds one.
 """
 
 from __future__ import annotations

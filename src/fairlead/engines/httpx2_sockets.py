@@ -49,7 +49,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self._room: Future[None] | None = None
         self._expiry: TimerHandle | None = None
         self._full = self._paused = self._ended = self._cut = False
-        self._answered = self._kept = False
+        self._answered = self._kept = self._idle = False
         self._multiplexed = False
         """Whether it speaks HTTP/2, where bytes may come at any time."""
         self.distrusted = False
@@ -140,6 +140,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
     def rest(self, seconds: float) -> None:
         """Be idle, no longer than that."""
         if not self._multiplexed:
+            self._idle = True
             self._expiry = self._loop.call_later(seconds, self.abort)
 
     def _stopped(self) -> bool:
@@ -148,7 +149,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def _again(self) -> None:
         """Another request on a kept connection: what came since the last answer is not the answer to this one."""
-        self._kept, self._answered = True, False
+        self._kept, self._answered, self._idle = True, False, False
         if self._expiry is not None:
             self._expiry.cancel()
         if self._held or self._transport.is_closing():
@@ -161,6 +162,9 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self._backend.made(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._idle:
+            self.abort()  # nobody asked
+            return
         self._held += data
         if len(self._held) > HIGH_WATER:
             self._paused = True
