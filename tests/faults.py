@@ -220,9 +220,12 @@ def go_on(_: Line) -> None:
 
 
 SHORT = Timeout(total=5.0, attempt=0.2)
-TWO_LENGTHS = b"Content-Length: 2\r\nContent-Length: 3\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+NINE = b"Content-Length: 9\r\n"
+LONG = b"Content-Length: 100000\r\n\r\n"
 BOMB = gzip.compress(bytes(100_000))
 
+# fmt: off -- a table, to be read as one
 FAULTS = (
     # Connecting
     Fault("refused", ConnectFailed, NOT_SENT, "connecting", nobody()),
@@ -263,7 +266,13 @@ FAULTS = (
     Fault("closed before the head", Disconnected, UNKNOWN, "head", then(hang_up)),
     Fault("closed in the head", Disconnected, UNKNOWN, "head", then(hang_up, HEAD + b"Content-Le")),
     Fault("garbage status line", ProtocolError, UNKNOWN, "head", then(go_on, b"220 mail.example ESMTP\r\n\r\n")),
-    Fault("an old protocol's answer", ProtocolError, UNKNOWN, "head", then(hang_up, b"<html>it works</html>\r\n")),
+    Fault(
+        "an answer without a head (HTTP/0.9)",
+        ProtocolError,
+        UNKNOWN,
+        "head",
+        then(hang_up, b"<html>it works</html>\r\n"),
+    ),
     Fault(
         "another protocol, unasked (101)",
         ProtocolError,
@@ -276,9 +285,9 @@ FAULTS = (
         ProtocolError,
         UNKNOWN,
         "head",
-        then(go_on, HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        then(go_on, HEAD + NINE + CHUNKED + b"\r\n0\r\n\r\n"),
     ),
-    Fault("two lengths", ProtocolError, UNKNOWN, "head", then(go_on, HEAD + TWO_LENGTHS + b"\r\nok")),
+    Fault("two lengths", ProtocolError, UNKNOWN, "head", then(go_on, HEAD + NINE + b"Content-Length: 2\r\n\r\nok")),
     Fault(
         "a length that is no number",
         ProtocolError,
@@ -298,8 +307,8 @@ FAULTS = (
         ProtocolError,
         UNKNOWN,
         "head",
-        then(go_on, HEAD + b"X-Long: " + bytes(200_000).replace(b"\0", b"x")),
-        limits=Limits(head=2_000),
+        then(go_on, HEAD + b"X-Long: " + b"x" * 200000),
+        limits=Limits(head=2000),
     ),
     Fault(
         "more header fields than allowed",
@@ -335,14 +344,10 @@ FAULTS = (
         within=0.1,
     ),
     # In the body
-    Fault("reset in the body", Disconnected, UNKNOWN, "body", body(b"Content-Length: 9\r\n", reset, b"half")),
-    Fault("truncated Content-Length", Disconnected, UNKNOWN, "body", body(b"Content-Length: 9\r\n", hang_up, b"half")),
+    Fault("reset in the body", Disconnected, UNKNOWN, "body", body(NINE, reset, b"half")),
+    Fault("truncated Content-Length", Disconnected, UNKNOWN, "body", body(NINE, hang_up, b"half")),
     Fault(
-        "chunks that end before the last one",
-        Disconnected,
-        UNKNOWN,
-        "body",
-        body(b"Transfer-Encoding: chunked\r\n", hang_up, b"4\r\nhalf\r\n"),
+        "chunks that end before the last one", Disconnected, UNKNOWN, "body", body(CHUNKED, hang_up, b"4\r\nhalf\r\n")
     ),
     Fault(
         "a body that ends with its connection, and is reset", Disconnected, UNKNOWN, "body", body(b"", reset, b"half")
@@ -354,13 +359,7 @@ FAULTS = (
         "body",
         body(b"", cut, b"half", tls=True),
     ),
-    Fault(
-        "bad chunk",
-        ProtocolError,
-        UNKNOWN,
-        "body",
-        body(b"Transfer-Encoding: chunked\r\n", go_on, b"4\r\nhalf\r\n", b"zz\r\nno\r\n"),
-    ),
+    Fault("bad chunk", ProtocolError, UNKNOWN, "body", body(CHUNKED, go_on, b"4\r\nhalf\r\n", b"zz\r\nno\r\n")),
     Fault(
         "not what its Content-Encoding says",
         ProtocolError,
@@ -382,7 +381,7 @@ FAULTS = (
         AttemptTimedOut,
         UNKNOWN,
         "body",
-        talking(drip(HEAD + b"Content-Length: 100000\r\n\r\n")),
+        talking(drip(HEAD + LONG)),
         SHORT,
         met_by=("buffered",),
     ),
@@ -391,8 +390,8 @@ FAULTS = (
         ProtocolError,
         UNKNOWN,
         "body",
-        then(go_on, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"2710\r\n" + bytes(10_000) + b"\r\n"),
-        limits=Limits(body=1_000),
+        then(go_on, HEAD + CHUNKED + b"\r\n2710\r\n" + bytes(10000) + b"\r\n"),
+        limits=Limits(body=1000),
         met_by=("buffered",),
     ),
     Fault(
@@ -401,18 +400,16 @@ FAULTS = (
         UNKNOWN,
         "body",
         then(go_on, answer(BOMB, b"Content-Encoding: gzip")),
-        limits=Limits(body=1_000),
+        limits=Limits(body=1000),
         met_by=("buffered",),
     ),
-    Fault(
-        "silence in a stream", AttemptTimedOut, UNKNOWN, "body", body(b"Content-Length: 9\r\n", go_on, b"half"), SHORT
-    ),
+    Fault("silence in a stream", AttemptTimedOut, UNKNOWN, "body", body(NINE, go_on, b"half"), SHORT),
     Fault(
         "silence in a stream, for longer than `read`",
         AttemptTimedOut,
         UNKNOWN,
         "body",
-        body(b"Content-Length: 9\r\n", go_on, b"half"),
+        body(NINE, go_on, b"half"),
         Timeout(total=5.0, read=0.1),
     ),
     Fault(
@@ -420,7 +417,8 @@ FAULTS = (
         DeadlineExceeded,
         UNKNOWN,
         "body",
-        talking(drip(HEAD + b"Content-Length: 100000\r\n\r\n")),
+        talking(drip(HEAD + LONG)),
         within=0.2,
     ),
 )
+# fmt: on

@@ -11,8 +11,10 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Self
 
 import trustme
@@ -56,6 +58,7 @@ class Line:
         assert version == "HTTP/1.1"
         seen = Seen(method, target, [(key, value) for key, _, value in (line.partition(b": ") for line in lines)])
         self.peer.requests.append(seen)
+        self.peer.note()
         return seen
 
     async def request(self) -> Seen | None:
@@ -156,10 +159,51 @@ class Peer:
         except asyncio.CancelledError:
             pass
         finally:
+            writer.transport.abort()
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
             self._tasks.discard(task)
             self.open -= 1
             self.note()
-            writer.transport.abort()
+
+
+async def moment() -> None:
+    """Let the world go on a little: only between looks at what gives no sign of its own."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.get_running_loop().create_future(), 0.01)
+
+
+class Crowd:
+    """A listener whose line is full: who comes now, waits at the door, connecting."""
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self._port: int = self._listener.getsockname()[1]
+        self._crowd = [socket.socket() for _ in range(3)]
+        for sock in self._crowd:
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", self._port))
+        self._before = self._connecting()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (self._listener, *self._crowd):
+            sock.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def until(self, callers: int) -> None:
+        """Wait until so many callers are connecting."""
+        async with asyncio.timeout(PATIENCE):
+            while self._connecting() - self._before != callers:
+                await moment()
+
+    def _connecting(self) -> int:
+        """Sockets that sent a SYN here and have no answer, as the system tells."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        return sum(row[2].endswith(f":{self._port:04X}") and row[3] == "02" for row in rows)
 
 
 def answer(body: bytes = b"ok", *fields: bytes, status: bytes = b"200 OK") -> bytes:

@@ -10,6 +10,7 @@ import warnings
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Iterator, Mapping
 from math import inf
+from threading import get_ident
 from types import FunctionType, TracebackType
 from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 
@@ -19,9 +20,9 @@ from fairlead.core import Call, Pipeline, Policy, Send, Timeout, Upstream
 from fairlead.engines.coding import accepted
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.headers import Headers, HeaderTypes
+from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
-from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose
 from fairlead.policies import standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, ready, shown, split
@@ -54,6 +55,7 @@ class BaseAPIClient:
         self._opened_at = caller()
         self._closed = False
         self._loop: AbstractEventLoop | None = None
+        self._thread = 0
         self._bound: dict[object, Send] = {}
 
         own = not cls.__module__.startswith("fairlead.")
@@ -112,9 +114,12 @@ class BaseAPIClient:
             raise self._elsewhere(request.origin)
         if self._closed:
             raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
-        loop = self._loop = get_running_loop()
+        if self._loop is None or not self._loop.is_running() or get_ident() != self._thread:
+            self._adopt()
+        clock = self._clock
         bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
-        call = Call(request, bounds, loop.time() + bounds.total if bounds.total is not None else inf, stream=stream)
+        deadline = inf if bounds.total is None else clock() + bounds.total
+        call = Call(request, bounds, deadline, stream=stream, clock=clock)
         send = self._send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
         try:
             response = await send(call)
@@ -153,8 +158,14 @@ class BaseAPIClient:
         self._closed = True
         await self.engine.close()
 
-    async def __aenter__(self) -> Self:
+    def _adopt(self) -> None:
+        """Know the loop that is running: it is asked for once, and afterwards only whether it still runs here."""
         self._loop = get_running_loop()
+        self._clock = self._loop.time
+        self._thread = get_ident()
+
+    async def __aenter__(self) -> Self:
+        self._adopt()
         return self
 
     async def __aexit__(

@@ -6,6 +6,7 @@ built; the closure it returns runs once per call. State lives in the `Upstream`,
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -65,9 +66,17 @@ class Timeout:
 class Call:
     """One logical request under way. Each attempt has its own (a fork), so that attempts never overwrite each other."""
 
-    __slots__ = ("allowance", "attempt", "deadline", "request", "stream", "timeout")
+    __slots__ = ("allowance", "attempt", "clock", "deadline", "request", "stream", "timeout")
 
-    def __init__(self, request: Request, timeout: Timeout, deadline: float = inf, *, stream: bool = False) -> None:
+    def __init__(
+        self,
+        request: Request,
+        timeout: Timeout,
+        deadline: float = inf,
+        *,
+        stream: bool = False,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self.request = request
         self.timeout = timeout
         self.deadline = deadline
@@ -75,18 +84,16 @@ class Call:
         self.stream = stream
         self.attempt = 1
         """Which attempt this is, or, of the call itself, how many there were."""
+        self.clock = get_running_loop().time if clock is None else clock
+        """The loop's time. Asked of the call, as asking for the loop itself costs a system call (before Python 3.12)."""
         self.allowance = timeout.alone
         """Seconds an attempt has, if the deadline leaves as much."""
 
     def fork(self, attempt: int) -> Call:
         """A call of its own for one attempt."""
         fork = Call.__new__(Call)
-        fork.request, fork.timeout, fork.deadline, fork.stream = (
-            self.request,
-            self.timeout,
-            self.deadline,
-            self.stream,
-        )
+        fork.request, fork.timeout, fork.deadline = self.request, self.timeout, self.deadline
+        fork.stream, fork.clock = self.stream, self.clock
         fork.attempt, fork.allowance = attempt, self.allowance
         return fork
 

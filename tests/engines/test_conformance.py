@@ -10,8 +10,10 @@ import gzip
 import sys
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from itertools import count
 from pathlib import Path
+from typing import cast
 
 import brotli
 import pytest
@@ -19,10 +21,10 @@ import pytest
 from fairlead import engines
 from fairlead.core import Call, Engine, Timeout
 from fairlead.engines import Wire
-from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, ProtocolError
+from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, ProtocolError, TransportError
 from fairlead.message import Request, Response
 from faults import FAULTS, SECRET, Fault, Stage
-from peers import PATIENCE, Line, Peer, Talk, answer, authority, echo, says
+from peers import PATIENCE, Crowd, Line, Peer, Talk, answer, authority, echo, moment, says
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -82,6 +84,13 @@ async def test_a_fault_has_one_name(name, fault: Fault, how):
             await peer.empty()
         async with Peer(echo) as sound:
             assert (await ask(engine, sound.url, "POST", content=b"ok")).content == b"ok"
+
+
+def test_the_documented_table_is_this_one():
+    documented = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+    rows = [f"| {one.name} | `{one.error.__name__}` | `{one.knowledge.value}` | {one.phase} |" for one in FAULTS]
+    table = ["| fault | error | knowledge | phase |", "|---|---|---|---|", *rows]
+    assert "\n".join(table) in documented
 
 
 # What goes out
@@ -331,7 +340,8 @@ async def test_a_stream_that_is_not_read_is_not_sent(engine):
         before = -1
         while before < sent:  # until the peer is stuck
             before = sent
-            await asyncio.wait({asyncio.create_task(peer.until(lambda: sent >= size))}, timeout=0.05)
+            await moment()
+            await moment()
         assert sent < size // 2
         async for chunk in chunks:
             read += len(chunk)
@@ -526,15 +536,127 @@ async def test_a_peer_that_closes_is_not_asked_again(engine, first):
 # What is given up
 
 
-async def test_a_stream_closed_early_closes_its_connection(engine):
-    async def talk(line: Line) -> None:
-        await line.request()
-        await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+async def unfinished(line: Line) -> None:
+    """Begin an answer, and leave it at that."""
+    await line.request()
+    await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
 
-    async with Peer(talk) as peer, Peer(echo) as sound:
+
+async def test_a_stream_closed_early_closes_its_connection(engine):
+    async with Peer(unfinished) as peer, Peer(echo) as sound:
         response = await ask(engine, peer.url, stream=True)
         response.close()
         response.close()
         await peer.empty()
         assert not response.complete
         await ask(engine, sound.url)
+
+
+async def silent(line: Line) -> None:
+    await line.request()
+
+
+class Reached:
+    """A call that is known to have come to a certain phase."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.here = asyncio.Event()
+        self.options: dict[str, object] = {}
+
+    async def hello(self, line: Line) -> None:
+        await line.reader.read(1)
+        self.here.set()
+
+    async def asked(self, line: Line) -> None:
+        await line.request()
+        self.here.set()
+
+    async def begun(self, line: Line) -> None:
+        await unfinished(line)
+        self.here.set()
+
+    async def blocked(self, line: Line) -> None:
+        """Stop reading, until the caller is gone."""
+        transport = cast("asyncio.Transport", line.writer.transport)
+        transport.pause_reading()
+        await asyncio.wait_for(self.here.wait(), PATIENCE)
+        transport.resume_reading()
+
+    async def source(self) -> AsyncIterator[bytes]:
+        for number in count():
+            if number == 3:
+                self.here.set()
+            yield bytes(1 << 16)
+
+
+@pytest.mark.parametrize("phase", ["connecting", "TLS", "sending", "head", "body", "stream"])
+async def test_a_cancelled_call_leaves_nothing(engine, phase):
+    reached = Reached(engine)
+    talk = {"TLS": reached.hello, "sending": reached.blocked, "head": reached.asked}.get(phase, reached.begun)
+    async with AsyncExitStack() as stack:
+        peer = await stack.enter_async_context(Peer(talk))
+        url = peer.url if phase != "TLS" else peer.url.replace("http:", "https:")
+        if phase == "connecting":
+            crowd = stack.enter_context(Crowd())
+            task = asyncio.create_task(ask(engine, crowd.url))
+            await crowd.until(1)
+        elif phase == "sending":
+            task = asyncio.create_task(ask(engine, url, "POST", content=reached.source))
+        elif phase == "stream":
+            response = await ask(engine, url, stream=True)
+            chunks = response.aiter_bytes()
+            assert await anext(chunks) == b"begun"
+            task = asyncio.create_task(anext(chunks))
+            await moment()
+        else:
+            task = asyncio.create_task(ask(engine, url))
+        if phase != "connecting":
+            await asyncio.wait_for(reached.here.wait(), PATIENCE)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if phase == "connecting":
+            await crowd.until(0)
+        await peer.empty()
+        await no_tasks()
+        async with Peer(echo) as sound:
+            assert (await ask(engine, sound.url, "POST", content=b"next")).content == b"next"
+
+
+async def test_closing_leaves_no_descriptor(engine):
+    tls = authority().server("127.0.0.1")
+    async with Peer(echo) as peer, Peer(echo, tls=tls) as secure, Peer(unfinished) as slow, Peer(silent) as mute:
+        before = sockets()
+        await asyncio.gather(*[ask(engine, one.url) for one in (peer, peer, peer, secure, secure)])
+        stream = await ask(engine, slow.url, stream=True)
+        waiting = asyncio.create_task(ask(engine, mute.url))
+        await mute.until(lambda: bool(mute.requests))
+        assert sockets() > before
+        await engine.close()
+        await engine.close()
+        with pytest.raises(TransportError):
+            await waiting
+        with pytest.raises(TransportError):
+            await stream.aread()
+        for one in (peer, secure, slow, mute):
+            await one.empty()
+        assert sockets() == before
+        await no_tasks()
+
+
+async def no_tasks() -> None:
+    """Wait until no task is left but this one."""
+    async with asyncio.timeout(PATIENCE):
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+
+
+def sockets() -> int:
+    """How many sockets this process has open."""
+    found = 0
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += str(entry.readlink()).startswith("socket:")
+    return found

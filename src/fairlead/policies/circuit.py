@@ -8,7 +8,6 @@ that probes holds a lease: a probe that never reports does not keep the circuit 
 from __future__ import annotations
 
 import random
-from asyncio import get_running_loop
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -96,7 +95,7 @@ class CircuitBreaker:
 
         async def guard(call: Call) -> Response:
             circuit = circuits[call.request.origin]
-            clock = get_running_loop().time
+            clock = call.clock
             ticket = circuit.admit(clock())
             if ticket is None:
                 seconds = circuit.retry_after(clock())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from asyncio import get_running_loop, sleep
+from asyncio import sleep
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -120,7 +120,7 @@ class Retry:
 
 def remaining(call: Call) -> float:
     """Seconds that a pause may take."""
-    return call.deadline - get_running_loop().time() if call.deadline < inf else PATIENCE
+    return call.deadline - call.clock() if call.deadline < inf else PATIENCE
 
 
 def retry_after(headers: Headers, now: Callable[[], float] = time) -> float | None:

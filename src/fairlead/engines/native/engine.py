@@ -33,6 +33,7 @@ class Native:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock: Callable[[], float] | None = None
         self._buffer = memoryview(bytearray(BUFFER))
         self._idle: dict[Origin, dict[Connection, None]] = {}
         self._open: set[Connection] = set()
@@ -41,11 +42,10 @@ class Native:
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, call: Call, /) -> Response:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._adopt(loop)
+        if call.clock is not self._clock:
+            self._adopt(call)
         request = call.request
-        began, started = perf_counter(), loop.time()
+        began, started = perf_counter(), call.clock()
         if started >= call.deadline:
             raise expired(call, started=started, phase="connecting")
         head = encode(request)
@@ -165,12 +165,16 @@ class Native:
             self._tls = tls.context(self._wire)
         return self._tls
 
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            raise ConfigError("this client was opened on another event loop: make one for each loop")
-        self._idle.clear()
-        self._open.clear()
-        self._loop = loop
+    def _adopt(self, call: Call) -> None:
+        """The first call, or one from elsewhere: its clock is another."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise ConfigError("this client was opened on another event loop: make one for each loop")
+            self._idle.clear()
+            self._open.clear()
+            self._loop = loop
+        self._clock = call.clock
 
 
 class _Body:
