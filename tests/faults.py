@@ -207,12 +207,7 @@ def cut(line: Line) -> None:
     line.writer.transport.abort()
 
 
-def reset(line: Line) -> None:
-    line.reset()
-
-
-def hang_up(line: Line) -> None:
-    line.hang_up()
+reset, hang_up = Line.reset, Line.hang_up
 
 
 def go_on(_: Line) -> None:
@@ -225,200 +220,52 @@ NINE = b"Content-Length: 9\r\n"
 LONG = b"Content-Length: 100000\r\n\r\n"
 BOMB = gzip.compress(bytes(100_000))
 
-# fmt: off -- a table, to be read as one
+# A table, to be read as one.
+# fmt: off
 FAULTS = (
     # Connecting
     Fault("refused", ConnectFailed, NOT_SENT, "connecting", nobody()),
     Fault("unknown host", ConnectFailed, NOT_SENT, "connecting", at("http://no-such-host.invalid")),
     Fault("TLS: a certificate with another name", ConnectFailed, NOT_SENT, "connecting", secured("other.example")),
-    Fault(
-        "TLS: a certificate of an authority nobody trusts",
-        ConnectFailed,
-        NOT_SENT,
-        "connecting",
-        secured("127.0.0.1", by=Authority()),
-    ),
+    Fault("TLS: a certificate of an authority nobody trusts", ConnectFailed, NOT_SENT, "connecting", secured("127.0.0.1", by=Authority())),
     Fault("TLS: the handshake is reset", ConnectFailed, NOT_SENT, "connecting", handshake(resetting)),
     Fault("TLS: the peer does not speak it", ConnectFailed, NOT_SENT, "connecting", handshake(plain)),
     Fault("TLS: the handshake stalls", AttemptTimedOut, NOT_SENT, "connecting", handshake(nothing), SHORT),
-    Fault(
-        "the handshake is longer than `connect`",
-        AttemptTimedOut,
-        NOT_SENT,
-        "connecting",
-        handshake(nothing),
-        Timeout(total=5.0, connect=0.1),
-    ),
+    Fault("the handshake is longer than `connect`", AttemptTimedOut, NOT_SENT, "connecting", handshake(nothing), Timeout(total=5.0, connect=0.1)),
     Fault("the deadline had passed before", DeadlineExceeded, NOT_SENT, "connecting", talking(nothing), within=0.0),
-    Fault(
-        "the deadline passes while connecting", DeadlineExceeded, NOT_SENT, "connecting", handshake(nothing), within=0.1
-    ),
+    Fault("the deadline passes while connecting", DeadlineExceeded, NOT_SENT, "connecting", handshake(nothing), within=0.1),
     # Before the head
-    Fault(
-        "an upload that the peer stops reading, for longer than `write`",
-        AttemptTimedOut,
-        UNKNOWN,
-        "sending",
-        stalled_upload(),
-        Timeout(total=5.0, write=0.1),
-    ),
+    Fault("an upload that the peer stops reading, for longer than `write`", AttemptTimedOut, UNKNOWN, "sending", stalled_upload(), Timeout(total=5.0, write=0.1)),
     Fault("reset before the head", Disconnected, UNKNOWN, "head", then(reset)),
     Fault("closed before the head", Disconnected, UNKNOWN, "head", then(hang_up)),
     Fault("closed in the head", Disconnected, UNKNOWN, "head", then(hang_up, HEAD + b"Content-Le")),
     Fault("garbage status line", ProtocolError, UNKNOWN, "head", then(go_on, b"220 mail.example ESMTP\r\n\r\n")),
-    Fault(
-        "an answer without a head (HTTP/0.9)",
-        ProtocolError,
-        UNKNOWN,
-        "head",
-        then(hang_up, b"<html>it works</html>\r\n"),
-    ),
-    Fault(
-        "another protocol, unasked (101)",
-        ProtocolError,
-        UNKNOWN,
-        "head",
-        then(go_on, b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"),
-    ),
-    Fault(
-        "both a length and chunks",
-        ProtocolError,
-        UNKNOWN,
-        "head",
-        then(go_on, HEAD + NINE + CHUNKED + b"\r\n0\r\n\r\n"),
-    ),
+    Fault("an answer without a head (HTTP/0.9)", ProtocolError, UNKNOWN, "head", then(hang_up, b"<html>it works</html>\r\n")),
+    Fault("another protocol, unasked (101)", ProtocolError, UNKNOWN, "head", then(go_on, b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")),
+    Fault("both a length and chunks", ProtocolError, UNKNOWN, "head", then(go_on, HEAD + NINE + CHUNKED + b"\r\n0\r\n\r\n")),
     Fault("two lengths", ProtocolError, UNKNOWN, "head", then(go_on, HEAD + NINE + b"Content-Length: 2\r\n\r\nok")),
-    Fault(
-        "a length that is no number",
-        ProtocolError,
-        UNKNOWN,
-        "head",
-        then(go_on, HEAD + b"Content-Length: two\r\n\r\nok"),
-    ),
-    Fault(
-        "a transfer coding other than chunked",
-        ProtocolError,
-        UNKNOWN,
-        "head",
-        then(hang_up, HEAD + b"Transfer-Encoding: gzip\r\n\r\n" + BOMB),
-    ),
-    Fault(
-        "a head beyond its limit",
-        ProtocolError,
-        UNKNOWN,
-        "head",
-        then(go_on, HEAD + b"X-Long: " + b"x" * 200000),
-        limits=Limits(head=2000),
-    ),
-    Fault(
-        "more header fields than allowed",
-        ProtocolError,
-        UNKNOWN,
-        "head",
-        then(go_on, HEAD + b"X-Many: 1\r\n" * 50 + b"\r\n"),
-        limits=Limits(headers=20),
-    ),
+    Fault("a length that is no number", ProtocolError, UNKNOWN, "head", then(go_on, HEAD + b"Content-Length: two\r\n\r\nok")),
+    Fault("a transfer coding other than chunked", ProtocolError, UNKNOWN, "head", then(hang_up, HEAD + b"Transfer-Encoding: gzip\r\n\r\n" + BOMB)),
+    Fault("a head beyond its limit", ProtocolError, UNKNOWN, "head", then(go_on, HEAD + b"X-Long: " + b"x" * 200_000), limits=Limits(head=2_000)),
+    Fault("more header fields than allowed", ProtocolError, UNKNOWN, "head", then(go_on, HEAD + b"X-Many: 1\r\n" * 50 + b"\r\n"), limits=Limits(headers=20)),
     Fault("silence", AttemptTimedOut, UNKNOWN, "head", talking(nothing), SHORT),
-    Fault(
-        "silence for longer than `read`",
-        AttemptTimedOut,
-        UNKNOWN,
-        "head",
-        talking(nothing),
-        Timeout(total=5.0, read=0.1),
-    ),
-    Fault(
-        "one byte after another, a head without end",
-        AttemptTimedOut,
-        UNKNOWN,
-        "head",
-        talking(drip(HEAD + b"X-Slow: ")),
-        SHORT,
-    ),
-    Fault(
-        "silence until a deadline that left the attempt too little",
-        DeadlineExceeded,
-        UNKNOWN,
-        "head",
-        talking(nothing),
-        within=0.1,
-    ),
+    Fault("silence for longer than `read`", AttemptTimedOut, UNKNOWN, "head", talking(nothing), Timeout(total=5.0, read=0.1)),
+    Fault("one byte after another, a head without end", AttemptTimedOut, UNKNOWN, "head", talking(drip(HEAD + b"X-Slow: ")), SHORT),
+    Fault("silence until a deadline that left the attempt too little", DeadlineExceeded, UNKNOWN, "head", talking(nothing), within=0.1),
     # In the body
     Fault("reset in the body", Disconnected, UNKNOWN, "body", body(NINE, reset, b"half")),
     Fault("truncated Content-Length", Disconnected, UNKNOWN, "body", body(NINE, hang_up, b"half")),
-    Fault(
-        "chunks that end before the last one", Disconnected, UNKNOWN, "body", body(CHUNKED, hang_up, b"4\r\nhalf\r\n")
-    ),
-    Fault(
-        "a body that ends with its connection, and is reset", Disconnected, UNKNOWN, "body", body(b"", reset, b"half")
-    ),
-    Fault(
-        "a body that ends with its connection, and TLS is cut",
-        Disconnected,
-        UNKNOWN,
-        "body",
-        body(b"", cut, b"half", tls=True),
-    ),
+    Fault("chunks that end before the last one", Disconnected, UNKNOWN, "body", body(CHUNKED, hang_up, b"4\r\nhalf\r\n")),
+    Fault("a body that ends with its connection, and is reset", Disconnected, UNKNOWN, "body", body(b"", reset, b"half")),
+    Fault("a body that ends with its connection, and TLS is cut", Disconnected, UNKNOWN, "body", body(b"", cut, b"half", tls=True)),
     Fault("bad chunk", ProtocolError, UNKNOWN, "body", body(CHUNKED, go_on, b"4\r\nhalf\r\n", b"zz\r\nno\r\n")),
-    Fault(
-        "not what its Content-Encoding says",
-        ProtocolError,
-        UNKNOWN,
-        "body",
-        body(b"Content-Length: 4\r\nContent-Encoding: gzip\r\n", go_on, b"half"),
-        discarded=False,
-    ),
-    Fault(
-        "a coded body that stops too early",
-        ProtocolError,
-        UNKNOWN,
-        "body",
-        body(b"Content-Length: 20\r\nContent-Encoding: gzip\r\n", go_on, BOMB[:20]),
-        discarded=False,
-    ),
-    Fault(
-        "one byte after another, a body without end",
-        AttemptTimedOut,
-        UNKNOWN,
-        "body",
-        talking(drip(HEAD + LONG)),
-        SHORT,
-        met_by=("buffered",),
-    ),
-    Fault(
-        "a body beyond its limit",
-        ProtocolError,
-        UNKNOWN,
-        "body",
-        then(go_on, HEAD + CHUNKED + b"\r\n2710\r\n" + bytes(10000) + b"\r\n"),
-        limits=Limits(body=1000),
-        met_by=("buffered",),
-    ),
-    Fault(
-        "a small body that decodes beyond the limit",
-        ProtocolError,
-        UNKNOWN,
-        "body",
-        then(go_on, answer(BOMB, b"Content-Encoding: gzip")),
-        limits=Limits(body=1000),
-        met_by=("buffered",),
-    ),
+    Fault("not what its Content-Encoding says", ProtocolError, UNKNOWN, "body", body(b"Content-Length: 4\r\nContent-Encoding: gzip\r\n", go_on, b"half"), discarded=False),
+    Fault("a coded body that stops too early", ProtocolError, UNKNOWN, "body", body(b"Content-Length: 20\r\nContent-Encoding: gzip\r\n", go_on, BOMB[:20]), discarded=False),
+    Fault("one byte after another, a body without end", AttemptTimedOut, UNKNOWN, "body", talking(drip(HEAD + LONG)), SHORT, met_by=("buffered",)),
+    Fault("a body beyond its limit", ProtocolError, UNKNOWN, "body", then(go_on, HEAD + CHUNKED + b"\r\n2710\r\n" + bytes(10_000) + b"\r\n"), limits=Limits(body=1_000), met_by=("buffered",)),
+    Fault("a small body that decodes beyond the limit", ProtocolError, UNKNOWN, "body", then(go_on, answer(BOMB, b"Content-Encoding: gzip")), limits=Limits(body=1_000), met_by=("buffered",)),
     Fault("silence in a stream", AttemptTimedOut, UNKNOWN, "body", body(NINE, go_on, b"half"), SHORT),
-    Fault(
-        "silence in a stream, for longer than `read`",
-        AttemptTimedOut,
-        UNKNOWN,
-        "body",
-        body(NINE, go_on, b"half"),
-        Timeout(total=5.0, read=0.1),
-    ),
-    Fault(
-        "one byte after another, a stream beyond the deadline",
-        DeadlineExceeded,
-        UNKNOWN,
-        "body",
-        talking(drip(HEAD + LONG)),
-        within=0.2,
-    ),
+    Fault("silence in a stream, for longer than `read`", AttemptTimedOut, UNKNOWN, "body", body(NINE, go_on, b"half"), Timeout(total=5.0, read=0.1)),
+    Fault("one byte after another, a stream beyond the deadline", DeadlineExceeded, UNKNOWN, "body", talking(drip(HEAD + LONG)), within=0.2),
 )
 # fmt: on

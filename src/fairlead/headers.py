@@ -51,8 +51,8 @@ class Headers(MutableMapping[str, str]):
     @classmethod
     def received(cls, pairs: list[Pair]) -> Self:
         """Headers as a peer sent them, taken as they are."""
-        self = cls()
-        self._pairs, self._wire = pairs, None
+        self = cls.__new__(cls)
+        self._pairs, self._wire, self.framing = pairs, None, False
         return self
 
     def add(self, name: str | bytes, value: str | bytes) -> None:
@@ -95,6 +95,13 @@ class Headers(MutableMapping[str, str]):
     def multi_items(self) -> list[tuple[str, str]]:
         """Name (lower-case) and value, one pair for each field."""
         return [(name.lower().decode("latin-1"), value.strip(b" \t").decode("latin-1")) for name, value in self._pairs]
+
+    def joined(self, others: Headers) -> Headers:
+        """These fields and then the others, none of which is checked or encoded again."""
+        both = Headers.__new__(Headers)
+        both._pairs, both._wire = self._pairs + others._pairs, self.wire + others.wire
+        both.framing = self.framing or others.framing
+        return both
 
     def copy(self) -> Headers:
         copy = Headers.__new__(Headers)

@@ -41,17 +41,14 @@ def reveal(secret: Secret | None, env: str | None, place: str) -> str:
 def in_header(send: Send, name: str, value: str) -> Send:
     """Sends with one header more, on the attempt's own request; a request that brings that header is left as it is."""
     added = Headers({name: value})
-    key, pairs, line = name.lower().encode("latin-1"), added.raw, added.wire
+    key = name.lower().encode("latin-1")
 
     async def authenticate(call: Call) -> Response:
         request = call.request
         for field, _ in request.headers.raw:
             if field.lower() == key:
                 return await send(call)
-        # Checked and encoded when the client was built: here it is only joined on.
-        headers = Headers.received(request.headers.raw + pairs)
-        headers._wire = request.headers.wire + line
-        call.request = request.replace(headers=headers)
+        call.request = request.replace(headers=request.headers.joined(added))
         return await send(call)
 
     return authenticate
