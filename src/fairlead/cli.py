@@ -38,7 +38,7 @@ def _commands() -> Callable[..., Any]:
         help="One answer made of several upstream answers.",
     )
     one_file = Annotated[Path, typer.Argument(metavar="FILE", help="The gateway's TOML file.")]
-    one_port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
+    one_port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")]
 
     @commands.command()
     def serve(
