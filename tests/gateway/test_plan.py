@@ -4,7 +4,8 @@ import pytest
 
 from fairlead.errors import ConfigError
 from fairlead.gateway.plan import Part, plan
-from fairlead.gateway.reference import pieces, reference, target
+from fairlead.gateway.reference import reference
+from fairlead.gateway.target import pieces, target
 
 
 def part(name, path="/", **options):

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from fairlead.body import from_json
 from fairlead.errors import ConfigError
 from fairlead.gateway.plan import Part, Plan, plan
-from fairlead.gateway.reference import Reference, pieces, reference, target
+from fairlead.gateway.reference import Reference, reference
 from fairlead.gateway.routes import Pattern, pattern
 from fairlead.gateway.table import (
     Table,
@@ -29,6 +29,7 @@ from fairlead.gateway.table import (
     shown,
     string,
 )
+from fairlead.gateway.target import pieces, target
 from fairlead.headers import Headers
 from fairlead.url import split
 

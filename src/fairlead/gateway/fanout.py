@@ -18,7 +18,8 @@ from fairlead.core import Timeout
 from fairlead.errors import ConnectFailed, DeadlineExceeded, DecodeError, FairleadError, StatusError, TimedOut
 from fairlead.gateway.exact import checked, decoded
 from fairlead.gateway.plan import Part, Plan, Step
-from fairlead.gateway.reference import Absent, Unfit, joined
+from fairlead.gateway.reference import Absent, Unfit
+from fairlead.gateway.target import joined
 from fairlead.keywords import DEFAULT, Default
 from fairlead.parts import Status, milliseconds
 from fairlead.tasks import stop

@@ -12,8 +12,9 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from fairlead.errors import ConfigError
-from fairlead.gateway.reference import Pieces, Reference, Target, names
+from fairlead.gateway.reference import Reference
 from fairlead.gateway.table import meant
+from fairlead.gateway.target import Pieces, Target, names
 
 REQUEST: Final = frozenset({"query", "header"})
 """What a reference may read of the request besides its path parameters."""
