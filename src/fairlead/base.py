@@ -17,16 +17,13 @@ from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 from fairlead import engines
 from fairlead.auth import Basic
 from fairlead.core import Call, Pipeline, Policy, Send, Timeout, Upstream
-from fairlead.engines.coding import accepted
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.headers import Headers, HeaderTypes
-from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose
+from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose, default_headers
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
 from fairlead.policies import standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, ready, shown, split
-from fairlead.version import __version__
 
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\").match
 HEALTH: Final = Timeout(total=5.0)
@@ -70,7 +67,7 @@ class BaseAPIClient:
         self.raise_for_status = chosen["raise_for_status"]
         self.health_path = chosen["health_path"]
         self._params = list(pairs(chosen["params"])) if chosen["params"] else []
-        self._headers = _default_headers(chosen["headers"])
+        self._headers = default_headers(chosen["headers"])
 
         self.upstream = Upstream(self.name, (*sinks(traces=bool(chosen["trace_enabled"])), *chosen["sinks"]))
         self.engine = engines.create(
@@ -248,10 +245,3 @@ def _split_base(owner: str, base_url: str) -> tuple[Origin | None, str]:
     if "?" in target:
         raise ConfigError(f"{owner}: base_url {shown(base_url)!r} has a query: pass it as params=")
     return origin, ready(target).rstrip("/")
-
-
-def _default_headers(own: HeaderTypes | None) -> Headers:
-    headers = Headers({"Accept": "*/*", "Accept-Encoding": accepted(), "User-Agent": f"fairlead/{__version__}"})
-    for name, value in Headers(own).multi_items():
-        headers[name] = value
-    return headers

@@ -13,12 +13,14 @@ from typing import Any, Final, TypedDict, cast
 
 from fairlead.body import Content, Data, Files
 from fairlead.core import Engine, Policy, Timeout
-from fairlead.engines import EngineName
+from fairlead.engines.coding import accepted
+from fairlead.engines.wire import EngineName
 from fairlead.errors import ConfigError
 from fairlead.events import Sink
-from fairlead.headers import HeaderTypes
+from fairlead.headers import Headers, HeaderTypes
 from fairlead.settings import options as from_environment
 from fairlead.url import Params
+from fairlead.version import __version__
 
 
 class Default(Enum):
@@ -148,3 +150,11 @@ def choose(owner: type, keywords: Mapping[str, Any], given: Mapping[str, Any], *
         if number is not None and number < 1:
             raise ConfigError(f"{owner.__name__}: {name}={number!r} is not a number above 0; None sets no bound")
     return chosen
+
+
+def default_headers(own: HeaderTypes | None) -> Headers:
+    """The header fields of every request of a client: its own, over those of the library."""
+    headers = Headers({"Accept": "*/*", "Accept-Encoding": accepted(), "User-Agent": f"fairlead/{__version__}"})
+    for name, value in Headers(own).multi_items():
+        headers[name] = value
+    return headers
