@@ -148,6 +148,8 @@ async def test_health_asks_every_service():
     async with serving(ONE, a=script(200, 500)) as ask:
         well, ill = await ask("/health"), await ask("/health")
     assert (well.status, ill.status) == (200, 503)
+    assert well.json() == {"healthy": True, "services": {"a": {"healthy": True, "circuit": "closed"}}}
+    assert ill.json()["healthy"] is False
 
 
 @virtual_time

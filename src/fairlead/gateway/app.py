@@ -35,9 +35,10 @@ class Gateway:
 
     def __init__(self, config: Config | str | Path, *, clients: Mapping[str, HTTPClient] | None = None) -> None:
         self.config = config = config if isinstance(config, Config) else load(config)
-        self.clients = {name: client(config, service) for name, service in config.services.items()} | dict(
-            clients or {}
-        )
+        given = clients or {}
+        self.clients = {
+            name: given[name] if name in given else client(config, service) for name, service in config.services.items()
+        }
         self._routes = Routes(config.patterns)
         self._aggregates = [(Aggregate(plan, self.clients), Frame(plan)) for plan in config.plans]
 
@@ -86,7 +87,10 @@ class Gateway:
 
     async def _health(self) -> Answer:
         healthy = await asyncio.gather(*[one.health_check() for one in self.clients.values()])
-        services = {name: {"healthy": good} for name, good in zip(self.clients, healthy, strict=True)}
+        services = {
+            name: {"healthy": good, "circuit": _circuit(one)}
+            for (name, one), good in zip(self.clients.items(), healthy, strict=True)
+        }
         body = encode({"healthy": all(healthy), "services": services})
         return 200 if all(healthy) else 503, body, [JSON, NO_STORE]
 
@@ -135,6 +139,12 @@ def _values(scope: Scope, parameters: Mapping[str, str], reads: frozenset[str]) 
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         values["header"] = headers
     return values
+
+
+def _circuit(client: HTTPClient) -> str | None:
+    """What the circuit breaker does with the next call: one service is one origin, and has one circuit."""
+    circuits = client.upstream.states.get(("CircuitBreaker", "default"), {})
+    return next((str(circuit.state) for circuit in circuits.values()), None)
 
 
 def _request_id(scope: Scope) -> str:
