@@ -19,7 +19,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from fairlead.demo.processes import free_port, spawn, stop, wait_until_listening
+from fairlead.demo.processes import free_port, leave_on_sigterm, spawn, stop, wait_until_listening
+from fairlead.errors import ConfigError
 
 ROUNDS: Final = 3
 PEERS: Final = ("httpx2", "stamina")
@@ -46,6 +47,7 @@ def compare() -> int:
     if missing := [name for name in (*PEERS, "uvloop", "fastapi") if find_spec(name) is None]:
         print(f"--compare needs {' and '.join(missing)}: pip install {' '.join(missing)}", file=sys.stderr)
         return 1
+    leave_on_sigterm()
     ports = [free_port() for _ in range(4)]
     with ExitStack() as running:
         _started(running, "the stand-in", ports[0], "fairlead.demo.standin", *map(str, ports))
@@ -80,11 +82,11 @@ def table(days: list[list[dict[str, Any]]]) -> str:
     rows = [
         ("requests per second", middle("rps", ",.0f")),
         ("... while all was well", middle("well", ",.0f")),
-        ("slowest of a hundred (p99), ms", middle("p99", ",.0f")),
+        ("p99, ms", middle("p99", ",.0f")),
         ("CPU per request, ms", middle("cpu", ".2f", 1000)),
         ("wrong or lost answers", total("wrong")),
-        ("orders placed twice", total("doubled")),
-        ("requests sent to the upstream while it was down", total("refused")),
+        ("doubled POSTs", total("doubled")),
+        ("requests sent to the dying upstream, while it was down", total("refused")),
         ("seconds until it was asked again once it was back", middle("healed", ".1f")),
         ("answers in all", total("answers")),
     ]
@@ -130,6 +132,8 @@ def _started(running: ExitStack, name: str, port: int, *command: str, **environ:
 
 def _day(port: int, control: int, *, warm: bool = False) -> dict[str, Any]:
     command = [sys.executable, "-m", "fairlead.demo.load", str(port), str(control), str(int(warm))]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-    day: dict[str, Any] = json.loads(told)
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    if told.returncode:
+        raise ConfigError(f"the load ended with status {told.returncode}: {told.stderr.strip()[-300:]}")
+    day: dict[str, Any] = json.loads(told.stdout)
     return day

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -78,6 +79,15 @@ class Upstreams:
             name: (f"kill {process.pid}", f"{shlex.join(self.command(name))} &")
             for name, process in self.running.items()
         }
+
+
+def leave_on_sigterm() -> None:
+    """Let SIGTERM unwind what was started, as Ctrl-C does."""
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
 
 
 def spawn(command: list[str], *, quiet: bool = False, **environ: str) -> subprocess.Popen[bytes]:

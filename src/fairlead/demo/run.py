@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 from pathlib import Path
-from typing import Any
 
-from fairlead.demo.processes import Upstreams
+from fairlead.demo.processes import Upstreams, leave_on_sigterm
 from fairlead.gateway import Gateway
 from fairlead.gateway.serve import address, listen, serve
 
 
 def run(port: int) -> None:
     """Start everything, say what to try, and stop everything when told to. Raises ConfigError if it cannot."""
-    signal.signal(signal.SIGTERM, _leave)
+    leave_on_sigterm()
     listening = listen("127.0.0.1", port)
     try:
         with tempfile.TemporaryDirectory(prefix="fairlead-demo-") as folder, Upstreams() as upstreams:
@@ -50,7 +48,3 @@ def guide(upstreams: Upstreams, file: Path, gateway: str) -> str:
     for name, (stop, start) in upstreams.hints().items():
         lines += [f"    # {name}", f"    {stop}", f"    {start}"]
     return "\n".join([*lines, "", "Ctrl-C stops everything."])
-
-
-def _leave(*_: Any) -> None:
-    raise KeyboardInterrupt
