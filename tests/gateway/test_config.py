@@ -174,6 +174,12 @@ def test_a_variable_that_is_not_set_is_named_and_no_secret_shown():
     )
 
 
+@pytest.mark.parametrize("key", ["auth", "headers"])
+def test_a_secret_in_the_wrong_place_is_not_shown(key):
+    message = f'fairlead.toml: services.users.{key}: not a table; write {{ name = "..." }}'
+    assert told(SHOP.replace('"300ms"', f'"300ms"\n{key} = "hunter2"')) == message
+
+
 def test_a_password_in_a_url_is_refused_and_not_shown():
     assert "hunter2" not in told(SHOP.replace("http://127.0.0.1:8101", "http://me:hunter2@users.example"))
 

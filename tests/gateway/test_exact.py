@@ -56,5 +56,11 @@ def test_what_is_not_one_value_is_refused(value, kind):
         text(value)
 
 
+@pytest.mark.parametrize("written", [b'"\\ud800 and no more"', b'{"\\udc00": 1}'])
+def test_half_a_character_is_no_answer(written):
+    with pytest.raises(ValueError, match=r"^the answer is not JSON$"):
+        decoded(written)
+
+
 def test_an_exact_number_is_still_a_number():
     assert decoded(b"[1.5, 2.5]") == [1.5, 2.5]

@@ -19,13 +19,13 @@ from fairlead.gateway.reference import Reference, reference
 from fairlead.gateway.routes import Pattern, pattern
 from fairlead.gateway.table import (
     Table,
-    as_it_is,
     duration,
     filled,
     flag,
     hidden,
     meant,
     number,
+    secrets,
     shown,
     string,
 )
@@ -132,7 +132,7 @@ def _service(name: str, table: Table, environ: Mapping[str, str]) -> Service:
 
     auth = Table(
         table.at("auth"),
-        table.take("auth", as_it_is, {}),
+        table.take("auth", secrets, {}),
         ("bearer",),
         frozenset({"basic", "oauth2", "api_key"}),
     )
@@ -215,7 +215,7 @@ def _condition(written: str) -> Reference:
 
 
 def _headers(table: Table, convert: Callable[[object], T]) -> dict[str, T]:
-    headers = Table(table.at("headers"), table.take("headers", as_it_is, {}))
+    headers = Table(table.at("headers"), table.take("headers", secrets, {}))
     for name in headers.given:
         try:
             Headers({name: ""})

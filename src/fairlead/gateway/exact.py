@@ -50,7 +50,17 @@ def _exact(written: str) -> float:
     return number
 
 
-decoded = msgspec.json.Decoder(float_hook=_exact).decode
+_decode = msgspec.json.Decoder(float_hook=_exact).decode
+
+
+def decoded(content: bytes) -> Any:
+    """What references look into; raises ValueError for what only looks like JSON, such as half a surrogate pair."""
+    try:
+        return _decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ValueError("the answer is not JSON") from None
+    except RecursionError:
+        raise ValueError("the answer is nested too deeply") from None
 
 
 def text(value: Any) -> str:

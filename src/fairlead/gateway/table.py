@@ -71,7 +71,10 @@ class Table:
             yield name, found.at(name), value
 
 
-def as_it_is(value: Any) -> Any:
+def secrets(value: object) -> object:
+    """A table of what may be secret: where it is none, it is not shown."""
+    if not isinstance(value, dict):
+        raise ConfigError('not a table; write { name = "..." }')
     return value
 
 
