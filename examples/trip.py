@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from fairlead import HTTPClient, gather, get
-from fairlead.fastapi import Use, install, lifespan
+from fairlead.fastapi import Use, lifespan
 
 
 @dataclass
@@ -31,7 +31,6 @@ class Orders(HTTPClient, base_url="https://orders.example", timeout=3.0):
 
 
 app = FastAPI(lifespan=lifespan(Weather, Orders))
-install(app)
 
 
 @app.get("/trip/{city}")

@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -46,7 +47,6 @@ def orders(*answers, **options):
 def told(client):
     """A small application over one client, its errors installed."""
     app = FastAPI(lifespan=lifespan(client))
-    install(app)
 
     @app.get("/weather")
     async def route(weather: Use[Weather]) -> Any:
@@ -345,7 +345,6 @@ def test_nothing_of_the_upstream_is_told():
     secret = "hunter2"
     client = weather((500, secret, {"X-Secret": secret}), policies=(), headers={"Authorization": secret})
     app = FastAPI(lifespan=lifespan(client))
-    install(app)
 
     @app.get("/weather")
     async def route(weather: Use[Weather]):
@@ -465,7 +464,6 @@ def test_an_error_before_a_websocket_is_open_is_a_problem():
 
 def test_health_tells_of_every_client():
     app = FastAPI(lifespan=lifespan(weather(200), orders(404), Noted()))
-    install(app)
     with TestClient(app) as caller:
         response = caller.get("/health")
     assert response.status_code == 200
@@ -496,7 +494,6 @@ def test_clients_of_one_name_are_told_apart_and_one_without_an_address_is_not_as
     one = HTTPClient("http://a.test/x", engine=script(200))
     two = HTTPClient("http://a.test/y", engine=script(200))
     app = FastAPI(lifespan=lifespan(one, two, HTTPClient(engine=script())))
-    install(app)
     with TestClient(app) as caller:
         assert list(caller.get("/health").json()["services"]) == ["a.test", "a.test (http://a.test/y)"]
 
@@ -513,6 +510,46 @@ def test_health_may_be_left_out_and_is_no_part_of_the_schema():
 
 def test_it_serves_a_plain_starlette_application_too():
     app = Starlette(lifespan=lifespan(weather(200)))
-    install(app)
     with TestClient(app) as caller:
         assert caller.get("/health").json()["services"]["Weather"]["healthy"] is True
+
+
+def test_a_health_route_and_a_handler_of_ones_own_stay():
+    app = FastAPI(lifespan=lifespan(weather(ConnectFailed, policies=())))
+
+    @app.get("/health")
+    async def health():
+        return "mine"
+
+    @app.exception_handler(FairleadError)
+    async def answer(request, error):
+        return PlainTextResponse("mine too", 418)
+
+    @app.get("/weather")
+    async def route(weather: Use[Weather]):
+        await weather.get("/")
+
+    with TestClient(app) as caller:
+        assert caller.get("/health").json() == "mine"
+        response = caller.get("/weather")
+    assert (response.status_code, response.text) == (418, "mine too")
+
+
+def test_middleware_stays_where_it_was():
+    app = FastAPI(lifespan=lifespan(weather(ConnectFailed, policies=())))
+
+    @app.middleware("http")
+    async def marked(request, call_next):
+        response = await call_next(request)
+        response.headers["x-marked"] = "1"
+        return response
+
+    @app.get("/weather")
+    async def route(weather: Use[Weather]):
+        await weather.get("/")
+
+    with TestClient(app) as caller:
+        response = caller.get("/weather")
+    assert response.status_code == 502
+    assert response.headers["x-marked"] == "1"
+    assert response.headers["content-type"] == "application/problem+json"

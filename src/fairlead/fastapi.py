@@ -1,12 +1,11 @@
 """Clients that live as long as the application, injected by their class; their errors as answers of ours; their health.
 
     app = FastAPI(lifespan=lifespan(Weather, Orders))
-    install(app)
 
     @app.get("/trip/{city}")
     async def trip(city: str, weather: Use[Weather]): ...
 
-`install` is a call of its own: when a lifespan runs, the application has built its error handling already.
+The lifespan also installs what answers their errors and asks for their health; `install` does that by itself.
 """
 
 from __future__ import annotations
@@ -59,6 +58,8 @@ def lifespan(
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
     """Opens clients in order, runs the application's own lifespan `then` inside, and closes in reverse.
 
+    Unless `install` was called, it is: with `GET /health`, where that path is free.
+
     A class is built from its settings, an instance is taken as it is, and a function is called: it may be async, or yield its
     client as a context manager does. When one cannot open, those before it are closed.
     """
@@ -70,6 +71,11 @@ def lifespan(
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[Mapping[str, Any]]:
+        if FairleadError not in app.exception_handlers:
+            free = all(getattr(route, "path", None) != "/health" for route in app.routes)
+            install(app, health="/health" if free else None)
+            # An application that is starting has built its error handling already: without ours.
+            app.middleware_stack = app.build_middleware_stack()
         if not hasattr(app.state, _KEY):
             setattr(app.state, _KEY, [])
         live: list[Any] = getattr(app.state, _KEY)

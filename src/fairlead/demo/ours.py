@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from fairlead import HTTPClient, gather, get, post
-from fairlead.fastapi import Use, install, lifespan
+from fairlead.fastapi import Use, lifespan
 
 
 class Users(HTTPClient, timeout=3.0):
@@ -29,7 +29,6 @@ class Orders(HTTPClient, timeout=3.0):
 
 
 app = FastAPI(lifespan=lifespan(Users, Prices, Orders))
-install(app)
 
 
 @app.post("/checkout/{user}/{order}")
