@@ -1,6 +1,6 @@
 """One client under load, in a process of its own: prints its CPU per request.
 
-    python benchmarks/contenders.py fairlead-full http://127.0.0.1:9000/small --requests 20000 --concurrency 50
+python benchmarks/contenders.py fairlead-full http://127.0.0.1:9000/small --requests 20000 --concurrency 50
 """
 
 import argparse

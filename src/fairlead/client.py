@@ -11,8 +11,8 @@ from fairlead.body import Content, Data, Files, Upload, encode
 from fairlead.core import Policy, Timeout
 from fairlead.errors import StatusError
 from fairlead.headers import Headers, HeaderTypes
-from fairlead.message import Request, Response
 from fairlead.keywords import DEFAULT, Auth, BodyOptions, CallOptions, Default
+from fairlead.message import Request, Response
 from fairlead.stream import Stream, caller
 from fairlead.url import Params, pairs, with_params
 

@@ -23,8 +23,8 @@ from fairlead.client import HTTPClient
 from fairlead.core import Policy, Timeout
 from fairlead.errors import ConfigError
 from fairlead.headers import Headers, HeaderTypes
-from fairlead.message import Response
 from fairlead.keywords import DEFAULT, Auth, Default
+from fairlead.message import Response
 from fairlead.signature import binder, checked, is_model, parameters, resolved
 from fairlead.typed import decoder
 from fairlead.url import ready, segment

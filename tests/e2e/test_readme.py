@@ -33,7 +33,9 @@ def test_the_first_example_runs_as_it_is_written(shop):
         answer = client.get("/home/1").json()
         assert answer["complete"] is True
         assert answer["data"]["user"]["id"] == 1
-        assert [set(order) for order in answer["data"]["orders"]] == [{"sku", "quantity"}] * len(answer["data"]["orders"])
+        assert [set(order) for order in answer["data"]["orders"]] == [{"sku", "quantity"}] * len(
+            answer["data"]["orders"]
+        )
         failed = client.get("/home/13").json()
         assert failed["complete"] is False
         assert failed["services"]["orders"]["status"] == "error"
