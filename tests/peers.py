@@ -103,12 +103,14 @@ class Peer:
     """A server. `requests` holds what was asked, `accepted` counts connections, `open` those that are."""
 
     def __init__(self, talk: Talk, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
-        self._talk = talk
+        self.talk = talk
         self._tls = tls
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self.requests: list[Seen] = []
+        self.words: list[bytes] = []
+        """Whatever else a talk noted down."""
         self.accepted = 0
         self.open = 0
 
@@ -152,7 +154,7 @@ class Peer:
         self.note()
         line = Line(self, reader, writer)
         try:
-            await self._talk(line)
+            await self.talk(line)
             await line.gone()
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass

@@ -11,7 +11,9 @@ from fairlead.message import Request
 
 
 def call(*, deadline=inf, stream=False, **timeout):
-    return Call(Request("GET", "http://a.example/x?secret=1"), Timeout(**timeout), deadline, stream=stream)
+    return Call(
+        Request("GET", "http://a.example/x?secret=1"), Timeout(**timeout), deadline, stream=stream, clock=lambda: 0.0
+    )
 
 
 def test_an_attempt_ends_after_its_allowance_or_at_the_deadline():

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
 from fairlead.core import Call
-from fairlead.engines import tls
+from fairlead.engines import proxy, tls
 from fairlead.engines.aiohttp_exchange import Connection, Ended, Exchange, OurRequest
 from fairlead.engines.attempt import PIECE, Attempt
 from fairlead.engines.wire import Wire
@@ -31,12 +30,13 @@ class Aiohttp:
     """HTTP/1.1. Connections belong to the loop that made them."""
 
     def __init__(self, wire: Wire) -> None:
-        if wire.proxy is not None and urlsplit(wire.proxy).scheme not in {"http", "https"}:
+        if wire.proxy is not None and proxy.parse(wire.proxy).socks:
             raise ConfigError(
                 f"engine='aiohttp' cannot use proxy={shown(wire.proxy)!r}: use http://, or engine='httpx2'"
             )
         self._wire = wire
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._session: aiohttp.ClientSession | None = None
         self._connections: set[Connection] = set()
         self._emptied: asyncio.Future[None] | None = None
@@ -73,6 +73,7 @@ class Aiohttp:
             raise told from None
 
     async def close(self) -> None:
+        self._closed = True
         if self._session is not None:
             await self._session.close()
         if self._connections:
@@ -116,6 +117,8 @@ class Aiohttp:
         )
 
     def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ConfigError("this engine is closed")
         loop = asyncio.get_running_loop()
         if self._session is None or loop is not self._loop:
             if self._loop is not None and not self._loop.is_closed():

@@ -32,13 +32,13 @@ class Ended(Exception):
 
 
 class Connection(ResponseHandler):
-    """One connection; `made` and `lost` keep count of it."""
+    """One connection; `used` and `lost` keep count of it."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, made: Callable[[Connection], None], lost: Callable[[Connection], None]
+        self, loop: asyncio.AbstractEventLoop, used: Callable[[Connection], None], lost: Callable[[Connection], None]
     ) -> None:
         super().__init__(loop)
-        self._made, self._lost = made, lost
+        self._used, self._lost = used, lost
         self.exchange: Exchange | None = None
         """The one under way; None while idle."""
         self.origin: Origin | None = None
@@ -54,6 +54,8 @@ class Connection(ResponseHandler):
         self._final = False
 
     def begin(self, exchange: Exchange) -> None:
+        if self.transport is not None:
+            self._used(self)
         self.exchange, self.origin = exchange, exchange.attempt.call.request.origin
         self.exchanges += 1
         self.last = self._loop.time()
@@ -75,10 +77,6 @@ class Connection(ResponseHandler):
     def close(self) -> None:
         # aiohttp's own waits until unsent bytes are taken, and over TLS for the peer's last word.
         self.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._made(self)
 
     def data_received(self, data: bytes) -> None:
         if data and self.complete:

@@ -40,7 +40,7 @@ class Attempt:
         self.bound: Bound | None = None
         self.fault: Exception | None = None
         """What the caller's own body raised while it was read."""
-        self.started = asyncio.get_running_loop().time()
+        self.started = call.clock()
         if self.started >= call.deadline:
             raise self.expired()
         self._ends = ends(call, self.started)
@@ -62,15 +62,14 @@ class Attempt:
         self.phase, self.bound = phase, None
         due = self._ends
         seconds: float | None = getattr(self.call.timeout, bound) if bound is not None else None
-        if seconds is not None and (soon := asyncio.get_running_loop().time() + seconds) < due:
+        if seconds is not None and (soon := self.call.clock() + seconds) < due:
             due, self.bound = soon, bound
         if self._scope is not None:
             self._scope.reschedule(due)
 
     def silence(self) -> asyncio.Timeout:
         """The timer of one wait for the next bytes of a stream."""
-        loop = asyncio.get_running_loop()
-        self.started = loop.time()
+        self.started = self.call.clock()
         self._ends = ends(self.call, self.started)
         self._scope = asyncio.timeout(None)
         return self._scope

@@ -12,21 +12,20 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, Final, cast
-from urllib.parse import unquote, urlsplit
 
 import httpcore2
 
 from fairlead.core import Call
-from fairlead.engines import tls
+from fairlead.engines import proxy, tls
 from fairlead.engines.attempt import Attempt
 from fairlead.engines.httpx2_sockets import Backend, Stream, Unanswered
 from fairlead.engines.native.dial import failed
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, Knowledge
 from fairlead.message import Response
-from fairlead.url import Origin, shown
+from fairlead.url import Origin
 
-_REFUSED_STREAM: Final = 7
+REFUSED_STREAM: Final = 7
 """An HTTP/2 error code: the peer did nothing (RFC 9113 section 8.7)."""
 
 
@@ -37,9 +36,12 @@ class Httpx2:
         if wire.http2 and find_spec("h2") is None:
             raise ConfigError("http2=True needs its library: pip install 'fairlead[httpx2]'")
         self._wire = wire
-        self._proxy = _proxy(wire.proxy) if wire.proxy is not None else None
+        self._proxy = proxy.parse(wire.proxy) if wire.proxy is not None else None
+        if self._proxy is not None and self._proxy.socks and find_spec("socksio") is None:
+            raise ConfigError("a SOCKS proxy needs its library: pip install 'fairlead[httpx2]'")
         self._tls: ssl.SSLContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._pools: dict[Origin, tuple[httpcore2.AsyncConnectionPool, Backend]] = {}
         self._releases: set[asyncio.Task[None]] = set()
 
@@ -78,6 +80,7 @@ class Httpx2:
             raise told from None
 
     async def close(self) -> None:
+        self._closed = True
         for pool, backend in self._pools.values():
             await pool.aclose()
             await backend.close()
@@ -96,6 +99,8 @@ class Httpx2:
         stream.rest(self._wire.keepalive_expiry)
 
     def _pool(self, origin: Origin) -> tuple[httpcore2.AsyncConnectionPool, Backend]:
+        if self._closed:
+            raise ConfigError("this engine is closed")
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None and not self._loop.is_closed():
@@ -104,7 +109,7 @@ class Httpx2:
             self._loop = loop
         known = self._pools.get(origin)
         if known is None:
-            backend = Backend(socks=self._proxy is not None and self._proxy[0].scheme.startswith(b"socks"))
+            backend = Backend(socks=self._proxy is not None and self._proxy.socks)
             known = self._pools[origin] = self._made(backend), backend
         return known
 
@@ -122,10 +127,11 @@ class Httpx2:
         }
         if self._proxy is None:
             return httpcore2.AsyncConnectionPool(**options)
-        url, auth = self._proxy
-        if url.scheme.startswith(b"socks"):
+        scheme, host, port, auth = self._proxy
+        url = httpcore2.URL(scheme=scheme, host=host, port=port, target="/")
+        if self._proxy.socks:
             return httpcore2.AsyncSOCKSProxy(url, auth, **options)
-        if url.scheme == b"https":
+        if scheme == "https":
             options["proxy_ssl_context"] = tls.context(wire)
         return httpcore2.AsyncHTTPProxy(url, auth, **options)
 
@@ -218,18 +224,16 @@ def _told(attempt: Attempt, error: BaseException) -> BaseException:
         return Disconnected(request=request, phase=attempt.phase, knowledge=knowledge)
     if isinstance(error, httpcore2.NetworkError):
         return Disconnected(request=request, phase=attempt.phase)
-    if isinstance(error, httpcore2.ProtocolError):
+    if isinstance(error, httpcore2.RemoteProtocolError):
         what = error.args[0] if error.args else ""
         if str(what).startswith(("Server disconnected", "peer closed")):
             return Disconnected(request=request, phase=attempt.phase)
-        if (
-            code := getattr(what, "error_code", None)
-        ) is not None:  # HTTP/2: the stream was reset, or the connection ended
-            refused = Knowledge.REJECTED if code == _REFUSED_STREAM else Knowledge.UNKNOWN
-            return Disconnected(request=request, phase=attempt.phase, knowledge=refused)
+        code = getattr(what, "error_code", None)
+        if code is not None:  # HTTP/2: the stream was reset, or its connection ended
+            knowledge = Knowledge.REJECTED if code == REFUSED_STREAM else Knowledge.UNKNOWN
+            return Disconnected(request=request, phase=attempt.phase, knowledge=knowledge)
+    if isinstance(error, httpcore2.ProtocolError) or type(error).__module__.partition(".")[0] in {"h2", "hpack"}:
         return attempt.not_http("its framing is broken")
-    if type(error).__module__.partition(".")[0] in {"h2", "hpack"}:
-        return attempt.not_http("its HTTP/2 framing is broken")
     return error
 
 
@@ -241,18 +245,3 @@ def _surplus(response: httpcore2.Response) -> bool:
     connection = getattr(getattr(response.stream, "_stream", None), "_connection", None)
     state = getattr(connection, "_h11_state", None)
     return state is not None and state.trailing_data != (b"", False)
-
-
-def _proxy(url: str) -> tuple[httpcore2.URL, tuple[str, str] | None]:
-    parts = urlsplit(url)
-    ports = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if parts.scheme not in ports or not parts.hostname:
-        raise ConfigError(f"proxy={shown(url)!r} is not a proxy's URL: write http://host:port or socks5://host:port")
-    if parts.scheme.startswith("socks") and find_spec("socksio") is None:
-        raise ConfigError("a SOCKS proxy needs its library: pip install 'fairlead[httpx2]'")
-    auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
-    return httpcore2.URL(scheme=parts.scheme, host=parts.hostname, port=port or ports[parts.scheme], target="/"), auth

@@ -15,17 +15,15 @@ from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import httpcore2
-from aiohappyeyeballs import start_connection
 
-from fairlead.engines.native.dial import HEAD_START, resolve
+from fairlead.engines.native.dial import connect
 from fairlead.engines.tls import ended_cleanly
 from fairlead.url import Origin
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes that wait for their reader before reading stops."""
-
-
-HTTP: Final = b"HTTP/1."
+BEGINNING: Final = b"HTTP/1."
+"""Of every answer: httpcore2 would wait for the end of a head that is none."""
 
 
 class Unanswered(Exception):
@@ -50,8 +48,8 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self._expiry: TimerHandle | None = None
         self._full = self._paused = self._ended = self._cut = False
         self._answered = self._kept = self._idle = False
-        self._multiplexed = False
-        """Whether it speaks HTTP/2, where bytes may come at any time."""
+        self._http1 = not backend.socks
+        """Whether it speaks HTTP/1, where nothing comes that was not asked for."""
         self.distrusted = False
         """Whether it must not serve again."""
 
@@ -67,21 +65,15 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             raise httpcore2.ReadTimeout from None
         if self._held:
             data = bytes(self._held[:max_bytes])
-            if (
-                not self._answered
-                and not self._multiplexed
-                and not self._backend.socks
-                and data[:7] != HTTP[: len(data)]
-            ):
-                # httpcore2 would wait for the end of a head that is none.
-                raise httpcore2.RemoteProtocolError("not HTTP/1")
+            if self._http1 and not self._answered and data[:7] != BEGINNING[: len(data)]:
+                raise httpcore2.RemoteProtocolError
             del self._held[:max_bytes]
             self._answered = True
             if self._paused and not self._held:
                 self._paused = False
                 self._transport.resume_reading()
             return data
-        if not self._answered and not self._multiplexed:
+        if self._http1 and not self._answered:
             raise Unanswered(kept=self._kept)
         if self._cut:
             raise httpcore2.ReadError
@@ -90,7 +82,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
             return
-        if self._answered and not self._multiplexed:
+        if self._http1 and self._answered:
             self._again()
         if not self._stopped():
             self._transport.write(buffer)
@@ -118,7 +110,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             raise
         self._backend.lost(self)
         secured.connection_made(transport)
-        secured._multiplexed = transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+        secured._http1 = transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2"
         return secured
 
     async def aclose(self) -> None:
@@ -139,13 +131,13 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def rest(self, seconds: float) -> None:
         """Be idle, no longer than that."""
-        if not self._multiplexed:
+        if self._http1:
             self._idle = True
             self._expiry = self._loop.call_later(seconds, self.abort)
 
     def _stopped(self) -> bool:
         """Whether writing on is of no use: the peer is gone, or has answered already."""
-        return self._ended or self._transport.is_closing() or (not self._multiplexed and _begun(self._held))
+        return self._ended or self._transport.is_closing() or (self._http1 and _begun(self._held))
 
     def _again(self) -> None:
         """Another request on a kept connection: what came since the last answer is not the answer to this one."""
@@ -216,18 +208,10 @@ class Backend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> Stream:
-        loop = asyncio.get_running_loop()
         try:
-            addresses = await resolve(loop, Origin("", host, port))
-            sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)
-            try:
-                _, stream = await loop.create_connection(lambda: Stream(self), sock=sock)
-            except BaseException:
-                sock.close()
-                raise
+            return await connect(asyncio.get_running_loop(), Origin("http", host, port), lambda: Stream(self), None)
         except (OSError, UnicodeError) as error:
             raise httpcore2.ConnectError from error
-        return stream
 
     def distrust(self) -> None:
         """What was idle until now shall not serve again: one of them had died unseen."""

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
@@ -15,6 +15,8 @@ from fairlead.engines.native.connection import Connection
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.errors import ConnectFailed
 from fairlead.url import Origin
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 HEAD_START: Final = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
@@ -32,7 +34,7 @@ async def dial(
         due, bound = loop.time() + call.timeout.connect, "connect"
     try:
         async with asyncio.timeout_at(due) as timer:
-            return await _connect(loop, origin, make, tls)
+            return await connect(loop, origin, make, tls if origin.scheme == "https" else None)
     except TimeoutError as error:
         if timer.expired():
             raise expired(call, started=started, phase="connecting", bound=bound) from None
@@ -41,16 +43,17 @@ async def dial(
         raise failed(call, origin, error) from error
 
 
-async def _connect(
+async def connect(
     loop: asyncio.AbstractEventLoop,
     origin: Origin,
-    make: Callable[[], Connection],
-    tls: Callable[[], ssl.SSLContext],
-) -> Connection:
-    addresses = await resolve(loop, origin)
+    make: Callable[[], P],
+    tls: Callable[[], ssl.SSLContext] | None,
+) -> P:
+    """A connection to that host, over TLS where `tls` is given."""
+    addresses = await _resolve(loop, origin)
     sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)
     secured: dict[str, Any] = {}
-    if origin.scheme == "https":
+    if tls is not None:
         secured = {"ssl": tls(), "server_hostname": origin.host}
     try:
         _, connection = await loop.create_connection(make, sock=sock, **secured)
@@ -60,7 +63,7 @@ async def _connect(
     return connection
 
 
-async def resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[AddrInfoType]:
+async def _resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[AddrInfoType]:
     numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:  # an address needs no resolver, and no thread
         return cast("Sequence[AddrInfoType]", socket.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM, flags=numeric))
