@@ -1,6 +1,10 @@
 """What a reference finds, and how it stands in a URL."""
 
+from urllib.parse import parse_qsl, unquote
+
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
 from fairlead.errors import ConfigError
 from fairlead.gateway.exact import decoded
@@ -12,7 +16,16 @@ VALUES = {
     "query": {"q": "x y", "tag": ["one", "two"], "empty": ""},
     "header": {"x-tenant": "acme"},
     "orders": decoded(b'[{"sku":"a&b","price":1.10},{"sku":null,"price":2.0},{"sku":"\xc3\xa9","price":3e2}]'),
-    "user": {"name": "Ann", "dots": "..", "manager": None, "vip": False, "count": 0, "home": {}, "zip": "01"},
+    "user": {
+        "name": "Ann",
+        "dots": "..",
+        "manager": None,
+        "vip": False,
+        "count": 0,
+        "home": {},
+        "zip": "01",
+        "huge": decoded(b"1e400"),
+    },
     "by-name": [7],
 }
 
@@ -64,6 +77,8 @@ def test_null_is_absent(written):
         ("/x?y={user.home}", "an object is not one value"),
         ("/x?y={orders}", "an object is not one value"),
         ("/x?y={avg(orders[*].sku)}", "does not fit"),
+        ("/x?y={ceil(user.huge)}", "does not fit"),
+        ("/x?y={abs(user.name)}", "does not fit"),
     ],
 )
 def test_what_cannot_stand_in_a_url_is_unfit_and_not_shown(written, why):
@@ -93,3 +108,16 @@ def test_what_is_no_target_is_refused_when_it_is_read(written, why):
 
 def test_a_header_is_filled_as_it_is():
     assert joined(pieces("Bearer {user.name}-{header.x-tenant}"), VALUES) == "Bearer Ann-acme"
+
+
+@given(text())
+def test_no_text_leaves_its_place(value):
+    try:
+        path, _, query = target("/a/{x}/b?q={x}&r=1").fill({"x": value}).partition("?")
+    except Unfit:
+        assert value.strip(".") == "" or any("\ud800" <= mark <= "\udfff" for mark in value)
+        return
+    assert [unquote(segment) for segment in path.split("/")] == ["", "a", value, "b"]
+    assert parse_qsl(query, keep_blank_values=True, strict_parsing=True) == [("q", value), ("r", "1")]
+    assert path.isascii()
+    assert query.isascii()

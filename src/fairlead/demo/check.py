@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fairlead.client import HTTPClient
-from fairlead.demo.processes import Upstreams, free_port, leave_on_sigterm, spawn, stop, wait_until_listening
+from fairlead.demo.processes import Upstreams, free_port, spawn, stop, unwind_when_told, wait_until_listening
 from fairlead.errors import FairleadError
 from fairlead.gather import gather
 
@@ -30,7 +30,7 @@ BACK: Final = 20.0
 
 def check(port: int) -> int:
     """The exit status: 0 if everything held."""
-    leave_on_sigterm()
+    unwind_when_told()
     with tempfile.TemporaryDirectory(prefix="fairlead-demo-") as folder, Upstreams() as upstreams:
         file = Path(folder, "fairlead.toml")
         file.write_text(upstreams.toml() + PATIENCE, "utf-8")

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from fairlead.demo.processes import free_port, leave_on_sigterm, spawn, stop, wait_until_listening
+from fairlead.demo.processes import free_port, spawn, stop, unwind_when_told, wait_until_listening
 from fairlead.errors import ConfigError
 
 ROUNDS: Final = 3
@@ -47,7 +47,7 @@ def compare() -> int:
     if missing := [name for name in (*PEERS, "uvloop", "fastapi") if find_spec(name) is None]:
         print(f"--compare needs {' and '.join(missing)}: pip install {' '.join(missing)}", file=sys.stderr)
         return 1
-    leave_on_sigterm()
+    unwind_when_told()
     ports = [free_port() for _ in range(4)]
     with ExitStack() as running:
         _started(running, "the stand-in", ports[0], "fairlead.demo.standin", *map(str, ports))

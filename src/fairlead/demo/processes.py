@@ -81,13 +81,10 @@ class Upstreams:
         }
 
 
-def leave_on_sigterm() -> None:
-    """Let SIGTERM unwind what was started, as Ctrl-C does."""
-
-    def leave(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, leave)
+def unwind_when_told() -> None:
+    """SIGTERM and SIGINT end what was started, also where a shell started this in the background, with SIGINT ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 def spawn(command: list[str], *, quiet: bool = False, **environ: str) -> subprocess.Popen[bytes]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from fairlead.demo.processes import Upstreams, leave_on_sigterm
+from fairlead.demo.processes import Upstreams, unwind_when_told
 from fairlead.gateway import Gateway
 from fairlead.gateway.serve import address, listen, serve
 
 
 def run(port: int) -> None:
     """Start everything, say what to try, and stop everything when told to. Raises ConfigError if it cannot."""
-    leave_on_sigterm()
+    unwind_when_told()
     listening = listen("127.0.0.1", port)
     try:
         with tempfile.TemporaryDirectory(prefix="fairlead-demo-") as folder, Upstreams() as upstreams:

@@ -53,7 +53,7 @@ class Reference:
     def __call__(self, values: Values) -> Any:
         try:
             return self.find(values)
-        except JMESPathError:
+        except Exception:  # JMESPath's own errors, and what its arithmetic raises
             raise Unfit(f"{{{self.written}}} does not fit what was answered") from None
 
 
