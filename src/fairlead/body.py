@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import IO, Any, Final, cast
 from urllib.parse import quote_plus
@@ -39,19 +40,24 @@ class Upload:
         self.length = length
         self.replayable = replayable
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         if self._spent and not self.replayable:
             raise ConfigError(
                 "this body was read already and cannot be read again: pass bytes, a seekable file or a function"
             )
         self._spent = True
         source = self._open()
-        if isinstance(source, AsyncIterable):
-            async for chunk in source:
-                yield chunk
-        else:
+        if not isinstance(source, AsyncIterable):
             for chunk in source:
-                yield chunk
+                yield _piece(chunk)
+            return
+        chunks = aiter(source)
+        try:
+            async for chunk in chunks:
+                yield _piece(chunk)
+        finally:
+            if isinstance(chunks, AsyncGenerator):  # given up half-way, it is told so now and not when memory is tidied
+                await chunks.aclose()
 
 
 def from_content(content: Content) -> bytes | Upload:
@@ -127,8 +133,9 @@ def multipart(fields: Mapping[str, Any] | Iterable[tuple[str, Any]], files: File
             if isinstance(body, bytes):
                 yield body
             else:
-                async for chunk in body:
-                    yield chunk
+                async with aclosing(aiter(body)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
             yield b"\r\n"
         yield tail
 
@@ -187,6 +194,14 @@ def _from_file(file: Any) -> Upload:
             yield chunk
 
     return Upload(read, length=length, replayable=start is not None)
+
+
+def _piece(chunk: object) -> bytes:
+    if isinstance(chunk, bytes):
+        return chunk
+    if isinstance(chunk, bytearray | memoryview):
+        return bytes(chunk)
+    raise ConfigError(f"the body gave {type(chunk).__name__} where bytes are sent: encode it first")
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from time import perf_counter
-from typing import Final, cast
+from typing import Final
 
 from fairlead.core import Call
 from fairlead.engines import coding
@@ -171,7 +171,7 @@ async def _pieces(request: Request) -> AsyncGenerator[bytes]:
         for start in range(0, len(content), PIECE):
             yield content[start : start + PIECE]
         return
-    async with aclosing(cast("AsyncGenerator[bytes]", aiter(content))) as chunks:
+    async with aclosing(aiter(content)) as chunks:
         async for chunk in chunks:
             if chunk:
                 yield chunk

@@ -1,0 +1,264 @@
+"""What a caller gives becomes bytes, or an upload that is read while it is sent."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pydantic
+import pytest
+
+from fairlead.body import CHUNK, Upload, encode, from_content, from_form, from_json, multipart
+from fairlead.errors import ConfigError
+
+
+async def read(upload: Upload | bytes) -> bytes:
+    assert isinstance(upload, Upload)
+    return b"".join([chunk async for chunk in upload])
+
+
+# content=
+
+
+@pytest.mark.parametrize("given", [b"h\xc3\xa9", "h\u00e9", bytearray(b"h\xc3\xa9"), memoryview(b"h\xc3\xa9")])
+def test_what_is_here_already_is_sent_as_bytes(given: Any) -> None:
+    assert from_content(given) == b"h\xc3\xa9"
+
+
+async def test_a_list_can_be_sent_again() -> None:
+    upload = from_content([b"a", bytearray(b"b"), memoryview(b"c")])
+    assert isinstance(upload, Upload)
+    assert upload.replayable
+    assert upload.length is None
+    assert [await read(upload), await read(upload)] == [b"abc", b"abc"]
+
+
+async def test_a_generator_is_sent_once() -> None:
+    def source() -> Iterator[bytes]:
+        yield b"once"
+
+    async def later() -> AsyncIterator[bytes]:
+        yield b"once"
+
+    for upload in (from_content(source()), from_content(later())):
+        assert isinstance(upload, Upload)
+        assert not upload.replayable
+        assert await read(upload) == b"once"
+        with pytest.raises(ConfigError, match="cannot be read again"):
+            await read(upload)
+
+
+async def test_a_function_is_asked_for_a_fresh_source_each_time() -> None:
+    asked = 0
+
+    async def source() -> AsyncIterator[bytes]:
+        nonlocal asked
+        asked += 1
+        yield b"%d" % asked
+
+    upload = from_content(source)
+    assert isinstance(upload, Upload)
+    assert upload.replayable
+    assert [await read(upload), await read(upload)] == [b"1", b"2"]
+
+
+async def test_a_source_is_closed_when_it_is_given_up() -> None:
+    closed = False
+
+    async def source() -> AsyncIterator[bytes]:
+        nonlocal closed
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed = True
+
+    chunks = aiter(from_content(source))  # type: ignore[arg-type]
+    assert await anext(chunks) == b"x"
+    await chunks.aclose()
+    assert closed
+
+
+async def test_a_file_is_sent_from_where_it_stands_and_can_be_sent_again(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"skip" + b"x" * (CHUNK + 1))
+    with path.open("rb") as file:
+        file.seek(4)
+        upload = from_content(file)
+        assert isinstance(upload, Upload)
+        assert (upload.length, upload.replayable) == (CHUNK + 1, True)
+        assert [await read(upload), await read(upload)] == [b"x" * (CHUNK + 1)] * 2
+
+
+async def test_a_file_without_a_position_is_sent_once() -> None:
+    class Pipe(io.RawIOBase):
+        left = 2
+
+        def readable(self) -> bool:
+            return True
+
+        def read(self, size: int = -1) -> bytes:
+            self.left -= 1
+            return b"piece" if self.left >= 0 else b""
+
+    upload = from_content(Pipe())  # type: ignore[arg-type]
+    assert isinstance(upload, Upload)
+    assert (upload.length, upload.replayable) == (None, False)
+    assert await read(upload) == b"piecepiece"
+
+
+async def test_a_file_of_text_is_told_how_to_open(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("text")
+    with path.open() as file:
+        upload = from_content(file)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="mode 'rb'"):
+            await read(upload)
+
+
+@pytest.mark.parametrize("given", [42, {"a": 1}, object()])
+def test_what_is_no_body_is_said_to_be_none(given: Any) -> None:
+    with pytest.raises(ConfigError, match="json= for objects"):
+        from_content(given)
+
+
+@pytest.mark.parametrize("given", [["text"], [1]])
+async def test_pieces_are_bytes(given: Any) -> None:
+    with pytest.raises(ConfigError, match="encode it first"):
+        await read(from_content(given))
+
+
+# json=, data=
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Struct(msgspec.Struct):
+    x: int
+
+
+class Model(pydantic.BaseModel):
+    x: int
+
+
+@pytest.mark.parametrize("value", [{"x": 1}, Point(1), Struct(1), Model(x=1)])
+def test_json_of_whatever_has_fields(value: Any) -> None:
+    assert from_json(value) == b'{"x":1}'
+    assert from_json([value, None, "\u00e9"]) == b'[{"x":1},null,"\xc3\xa9"]'
+
+
+@pytest.mark.parametrize("value", [object(), {"a": pydantic.SecretStr("hunter2")}, {1: object}])
+def test_what_has_no_json_form_is_an_error_without_its_value(value: Any) -> None:
+    with pytest.raises(ConfigError, match="json= cannot be encoded") as caught:
+        from_json(value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "sent"),
+    [
+        ({"a": "x y&z", "b": True, "c": None, "d": [1, 2]}, b"a=x+y%26z&b=true&d=1&d=2"),
+        ([("a", "1"), ("a", "2")], b"a=1&a=2"),
+        ({"\u00e9": "\u20ac"}, b"%C3%A9=%E2%82%AC"),
+        ({}, b""),
+    ],
+)
+def test_a_form(data: Any, sent: bytes) -> None:
+    assert from_form(data) == sent
+
+
+# One of them
+
+
+@pytest.mark.parametrize(
+    ("given", "body", "kind"),
+    [
+        ({}, None, None),
+        ({"content": "x"}, b"x", None),
+        ({"content": b""}, b"", None),
+        ({"json": []}, b"[]", "application/json"),
+        ({"data": {"a": "1"}}, b"a=1", "application/x-www-form-urlencoded"),
+        ({"data": b"raw"}, b"raw", None),
+    ],
+)
+def test_a_body_and_its_type(given: Any, body: bytes | None, kind: str | None) -> None:
+    assert encode(**{"content": None, "json": None, "data": None, "files": None, **given}) == (body, kind)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"content": b"", "json": 1}, {"json": 1, "data": {}}, {"files": {}, "content": b""}, {"files": {}, "data": "raw"}],
+)
+def test_two_bodies_are_one_too_many(given: Any) -> None:
+    with pytest.raises(ConfigError):
+        encode(**{"content": None, "json": None, "data": None, "files": None, **given})
+
+
+# files=
+
+
+async def parts(upload: Upload, kind: str) -> list[tuple[str | None, str | None, str, bytes]]:
+    """Name, filename, type and content of each part, as a reader not written here sees them."""
+    message = message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + await read(upload))
+    found = []
+    for part in message.get_payload():
+        assert not isinstance(part, str)
+        name = part.get_param("name", header="content-disposition")
+        found.append((name, part.get_filename(), part.get_content_type(), part.get_payload(decode=True)))
+    return found
+
+
+async def test_a_form_with_files(tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    path.write_bytes(b"\x89PNG")
+    with path.open("rb") as file:
+        upload, kind = multipart(
+            {"a": 1, "b": ["x", None]},
+            [("f", file), ("g", ("n.txt", "text")), ("g", ("n", b"raw", "x/y")), ("h", b"bytes")],
+        )
+        assert upload.length == len(await read(upload))
+        assert upload.replayable
+        assert await parts(upload, kind) == [
+            ("a", None, "text/plain", b"1"),
+            ("b", None, "text/plain", b"x"),
+            ("f", "cat.png", "image/png", b"\x89PNG"),
+            ("g", "n.txt", "text/plain", b"text"),
+            ("g", "n", "x/y", b"raw"),
+            ("h", "h", "application/octet-stream", b"bytes"),
+        ]
+
+
+async def test_a_file_of_unknown_length_leaves_the_whole_unknown() -> None:
+    upload, kind = multipart({}, {"f": ("n", iter([b"a", b"b"]))})
+    assert (upload.length, upload.replayable) == (None, False)
+    assert await parts(upload, kind) == [("f", "n", "application/octet-stream", b"ab")]
+
+
+async def test_a_name_cannot_begin_a_line_of_its_own() -> None:
+    upload, _ = multipart({'a"\r\nX: 1': "1"}, {"f": ('"\r\n\r\nevil', b"x")})
+    sent = await read(upload)
+    assert b'name="a%22%0D%0AX: 1"' in sent
+    assert b'filename="%22%0D%0A%0D%0Aevil"' in sent
+    assert not re.search(rb"^(X: 1|evil)", sent, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [((), "pass a file"), (("a", b"", "x/y", 1), "pass a file"), (("a", b"", "x\r\ny"), "content type")],
+)
+def test_what_is_no_file_is_said_to_be_none(file: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        multipart({}, {"f": file})
+
+
+def test_boundaries_differ() -> None:
+    assert multipart({}, {})[1] != multipart({}, {})[1]
