@@ -12,7 +12,7 @@ import pytest
 
 from fairlead.body import from_form
 from fairlead.errors import ConfigError
-from fairlead.url import segment, text, with_params
+from fairlead.url import Origin, join, segment, shown, split, text, with_params
 
 
 class Plain(Enum):
@@ -93,3 +93,111 @@ def test_a_segment_that_would_be_another_path_is_refused(value: object) -> None:
 )
 def test_a_segment_holds_whatever_it_is_given(value: object, written: str) -> None:
     assert segment(value) == written
+
+
+# An absolute URL: where it leads, and what is asked there
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "target"),
+    [
+        ("http://a.example", "http://a.example", "/"),
+        ("HTTPS://A.Example:443/x", "https://a.example", "/x"),
+        ("http://a.example:8080?q=1", "http://a.example:8080", "/?q=1"),
+        ("http://a.example/x#part", "http://a.example", "/x"),
+        ("http://a.example/a%2fb/../c?x=%20&y#z", "http://a.example", "/a%2fb/../c?x=%20&y"),
+        ("http://a.example/caf\u00e9?q=\u20ac", "http://a.example", "/caf%C3%A9?q=%E2%82%AC"),
+        ("http://a.example/a b|c", "http://a.example", "/a%20b%7Cc"),
+        ("http://a.example/100%", "http://a.example", "/100%25"),
+        ("http://[::1]:80/x", "http://[::1]", "/x"),
+        ("http://b\u00fccher.example/", "http://xn--bcher-kva.example", "/"),
+        ("http://under_score.example/", "http://under_score.example", "/"),
+        ("http://a.example:/", "http://a.example", "/"),
+        ("http://a.example/@evil.example:1/", "http://a.example", "/@evil.example:1/"),
+        ("http://a.example/?next=http://b.example", "http://a.example", "/?next=http://b.example"),
+    ],
+)
+def test_a_url_is_an_origin_and_a_target(url: str, origin: str, target: str) -> None:
+    found, asked = split(url)
+    assert (str(found), asked) == (origin, target)
+    assert split(f"{found}{asked}") == (found, asked)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "a.example/x",
+        "/x",
+        "//a.example/x",
+        "http:/a.example",
+        "http://",
+        "http:///x",
+        "ftp://a.example",
+        "file:///etc/passwd",
+        "http://me:hunter2@a.example/",
+        "http://hunter2@a.example/",
+        "http://a.example:0/",
+        "http://a.example:65536/",
+        "http://a.example:80a/",
+        "http://a b/",
+        "http://a.example\\@b.example/",
+        "http://a.example\r\nHost: b/",
+        "http://a.example/x\r\nX: 1",
+        "http://[::1/",
+        "http://::1/",
+        "http://a%2eexample/",
+        "http://\u2100.example/",
+        "http://" + "\u00fc" * 70 + ".example/",
+        " http://a.example/",
+    ],
+)
+def test_what_leads_nowhere_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        split(url)
+    assert "hunter2" not in str(caught.value)
+    assert "\r" not in str(caught.value)
+
+
+def test_the_host_field_leaves_out_a_schemes_own_port() -> None:
+    assert [Origin("http", "a", 80).authority, Origin("https", "a", 80).authority] == ["a", "a:80"]
+    assert Origin("https", "::1", 443).authority == "[::1]"
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "target"),
+    [
+        ("", "", "/"),
+        ("", "/x", "/x"),
+        ("", "x", "/x"),
+        ("", "?a=1", "/?a=1"),
+        ("/v1", "", "/v1"),
+        ("/v1", "/x", "/v1/x"),
+        ("/v1", "x/y", "/v1/x/y"),
+        ("/v1", "?a=1", "/v1?a=1"),
+        ("/v1", "a b", "/v1/a%20b"),
+        ("/v1", "../x", "/v1/../x"),
+        ("/v1", "http://b.example/", "/v1/http://b.example/"),
+        ("/v1", "@b.example", "/v1/@b.example"),
+    ],
+)
+def test_a_path_is_joined_below_its_base(base: str, path: str, target: str) -> None:
+    assert join(base, path) == target
+
+
+@pytest.mark.parametrize("path", ["/a\r\nb", "/a\nb", "/\x00", "/\x7f", "\t"])
+def test_a_control_character_is_refused_in_a_path(path: str) -> None:
+    with pytest.raises(ConfigError, match="control character"):
+        join("", path)
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("https://me:hunter2@a.example/x?token=hunter2&b=1#y", "https://a.example/x?token=***&b=***"),
+        ("/x?a=1&&b", "/x?a=***&b=***"),
+        ("/x", "/x"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, seen: str) -> None:
+    assert shown(url) == seen

@@ -64,8 +64,8 @@ class Headers(MutableMapping[str, str]):
             field = value.encode("latin-1") if isinstance(value, str) else value
         except UnicodeEncodeError:
             raise ConfigError(f"header {name!r}: the value is not Latin-1; encode it first (RFC 8187)") from None
-        except AttributeError:
-            raise ConfigError(f"header {name!r}: the value is {type(value).__name__}, not a string") from None
+        if not isinstance(field, bytes):
+            raise ConfigError(f"header {name!r}: the value is {type(value).__name__}, not a string")
         if _BROKEN(field) is not None:
             raise ConfigError(f"header {name!r}: a control character in the value; remove line breaks first")
         field = field.strip(b" \t")
