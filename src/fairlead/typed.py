@@ -27,13 +27,27 @@ def _by_msgspec(into: Any) -> Decode:
     import msgspec
 
     try:
-        decode = msgspec.json.Decoder(into).decode
+        decode = msgspec.json.Decoder(into, dec_hook=_nested).decode
     except TypeError:
-        # A model inside a list, a union or a dataclass: pydantic reads those too.
+        # A union of models: pydantic reads those too.
         if (found := _type_adapter(into)) is None:
             raise
         return found
     return _told(decode, msgspec.DecodeError)
+
+
+def _nested(kind: type, value: Any) -> Any:
+    """A pydantic model inside a list, a dataclass or a union, which msgspec leaves to us."""
+    import msgspec
+
+    if not _speaks_pydantic(kind):
+        raise ValueError(f"{kind.__name__} has no JSON form")
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate_json(msgspec.json.encode(value))  # type: ignore[attr-defined]
+    except ValidationError as error:
+        raise ValueError(_faults(error)) from None
 
 
 def _told(decode: Callable[[bytes], Any], fault: type[Exception]) -> Decode:
@@ -41,9 +55,7 @@ def _told(decode: Callable[[bytes], Any], fault: type[Exception]) -> Decode:
         try:
             return decode(content)
         except (fault, UnicodeDecodeError) as error:
-            if (
-                content[:3] == b"\xef\xbb\xbf"
-            ):  # a byte order mark, which RFC 8259 section 8.1 lets a reader ignore
+            if content[:3] == b"\xef\xbb\xbf":  # a byte order mark, which RFC 8259 section 8.1 lets a reader ignore
                 return told(content[3:])
             raise ValueError(
                 f"not the JSON that was asked for: {error if isinstance(error, fault) else 'not UTF-8'}"
@@ -75,11 +87,12 @@ def _validated(validate: Callable[[bytes], Any]) -> Decode:
         try:
             return validate(content)
         except ValidationError as error:
-            # Its own text shows the input, which may hold secrets.
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
-            told = "; ".join(
-                f"{fault['msg']} - at `{'.'.join(['$', *map(str, fault['loc'])])}`" for fault in faults[:3]
-            )
-            raise ValueError(f"not the JSON that was asked for: {told}") from None
+            raise ValueError(f"not the JSON that was asked for: {_faults(error)}") from None
 
     return validated
+
+
+def _faults(error: Any) -> str:
+    """What pydantic found, without the input that its own text shows: that may hold secrets."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join([f"{fault['msg']} - at `{'.'.join(['$', *map(str, fault['loc'])])}`" for fault in faults[:3]])
