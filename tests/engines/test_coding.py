@@ -1,0 +1,168 @@
+"""Content codings undone: whole, in pieces however cut, in chains, within limits, and never by guess."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Callable
+from random import Random
+
+import brotli
+import pytest
+
+from fairlead.engines.coding import accepted, coding, whole
+from fairlead.errors import ProtocolError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+def bare(plain: bytes) -> bytes:
+    """deflate as some servers send it: without its wrapper (RFC 1951)."""
+    made = zlib.compressobj(wbits=-15)
+    return made.compress(plain) + made.flush()
+
+
+CODINGS: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
+    "gzip": (b"gzip", gzip.compress),
+    "x-gzip": (b"x-gzip", gzip.compress),
+    "deflate": (b"deflate", zlib.compress),
+    "bare deflate": (b"deflate", bare),
+    "br": (b"br", brotli.compress),
+    "zstd": (b"zstd", zstd.compress),
+}
+PLAIN = {
+    "nothing": b"",
+    "a byte": b"x",
+    "text": b"the quick brown fox " * 50,
+    "zeros": bytes(1_000_000),
+    "noise": Random(7).randbytes(200_000),
+}
+MOST = 96 * 1024
+"""Bytes of the largest piece."""
+each = pytest.mark.parametrize(("name", "compress"), CODINGS.values(), ids=CODINGS)
+
+
+def undone(name: bytes, coded: bytes, cut: int) -> bytes:
+    """Decoded from segments of `cut` bytes."""
+    made = coding(name)
+    assert made is not None
+    pieces = [piece for start in range(0, len(coded), cut) for piece in made.feed(coded[start : start + cut])]
+    made.end()
+    assert all(pieces)
+    assert max(map(len, pieces), default=0) <= MOST
+    return b"".join(pieces)
+
+
+@each
+@pytest.mark.parametrize("plain", PLAIN.values(), ids=PLAIN)
+def test_what_was_coded_comes_back_however_it_is_cut(
+    name: bytes, compress: Callable[[bytes], bytes], plain: bytes
+) -> None:
+    coded = compress(plain)
+    for cut in (len(coded), 65536, 1000, *([1, 2, 3, 7] if len(coded) < 5000 else [])):
+        assert undone(name, coded, cut) == plain
+    made = coding(name)
+    assert made is not None
+    assert whole(made, coded, max(len(plain), 1)) == plain
+
+
+@each
+def test_more_than_the_limit_is_refused_before_it_is_held(name: bytes, compress: Callable[[bytes], bytes]) -> None:
+    bomb = compress(bytes(50_000_000))
+    made = coding(name)
+    assert made is not None
+    with pytest.raises(ProtocolError, match="decodes to more than 1000 bytes: read it as a stream"):
+        whole(made, bomb, 1000)
+    made = coding(name)
+    assert made is not None
+    assert len(next(made.feed(bomb))) <= MOST
+
+
+@each
+def test_a_body_of_exactly_the_limit_passes(name: bytes, compress: Callable[[bytes], bytes]) -> None:
+    made = coding(name)
+    assert made is not None
+    assert len(whole(made, compress(bytes(1000)), 1000)) == 1000
+
+
+@each
+def test_one_that_stops_too_early_is_an_error(name: bytes, compress: Callable[[bytes], bytes]) -> None:
+    coded = compress(os.urandom(1000))
+    for end in (1, 5, len(coded) // 2, len(coded) - 1):
+        made = coding(name)
+        assert made is not None
+        with pytest.raises(ProtocolError):
+            whole(made, coded[:end], 10_000)
+
+
+@each
+def test_garbage_is_an_error(name: bytes, compress: Callable[[bytes], bytes]) -> None:
+    made = coding(name)
+    assert made is not None
+    with pytest.raises(ProtocolError):
+        whole(made, b"\xff\xfe<html>this is not coded at all</html>" * 100, 1_000_000)
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_members_may_follow_one_another(name: str) -> None:
+    token, compress = CODINGS[name]
+    coded = compress(b"one, ") + compress(b"") + compress(b"two")
+    for cut in (1, 7, len(coded)):
+        assert undone(token, coded, cut) == b"one, two"
+
+
+@pytest.mark.parametrize("name", ["gzip", "deflate", "br", "zstd"])
+def test_what_follows_the_end_is_an_error(name: str) -> None:
+    token, compress = CODINGS[name]
+    made = coding(token)
+    assert made is not None
+    with pytest.raises(ProtocolError):
+        whole(made, compress(b"plain") + b"and then some", 1000)
+
+
+def test_a_body_that_is_not_there_needs_no_coding() -> None:
+    made = coding(b"gzip")
+    assert made is not None
+    assert whole(made, b"", 10) == b""
+
+
+def test_a_chain_is_undone_from_its_end() -> None:
+    coded = brotli.compress(gzip.compress(b"plain" * 1000))
+    for cut in (1, 10, len(coded)):
+        assert undone(b"gzip, br", coded, cut) == b"plain" * 1000
+
+
+def test_a_chain_within_a_chain_is_bounded() -> None:
+    with pytest.raises(ProtocolError, match="4 chained content codings: at most 3"):
+        coding(b"gzip, gzip, gzip, gzip")
+    made = coding(b"gzip,gzip,gzip")
+    bomb = gzip.compress(gzip.compress(gzip.compress(bytes(10_000_000))))
+    assert made is not None
+    with pytest.raises(ProtocolError, match="more than 1000 bytes"):
+        whole(made, bomb, 1000)
+
+
+@pytest.mark.parametrize("field", [b"", b"identity", b" , identity ,", b"rot13", b"gzip, rot13", b"compress"])
+def test_what_is_not_known_is_left_as_it_is(field: bytes) -> None:
+    assert coding(field) is None
+
+
+@pytest.mark.parametrize("field", [b"GZIP", b" gzip ", b"identity, gzip", b"gzip,"])
+def test_names_are_read_whatever_their_case_and_blanks(field: bytes) -> None:
+    assert undone(field, gzip.compress(b"plain"), 3) == b"plain"
+
+
+def test_only_what_can_be_undone_is_asked_for() -> None:
+    assert accepted() == "gzip, deflate, br, zstd"
+    assert all(coding(name.encode()) is not None for name in accepted().split(", "))
+
+
+def test_without_its_library_a_coding_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.engines.coding.find_spec", lambda _: None)
+    assert accepted() == "gzip, deflate"
+    assert coding(b"br") is None
