@@ -191,7 +191,7 @@ class BaseAPIClient:
         """Where a path leads: below the base URL, or to an origin of its own where that is allowed."""
         if (path[:1] == "/" and path[1:2] != "/") or _ABSOLUTE(path) is None:
             if self._origin is None:
-                raise ConfigError(f"{path!r} is relative and this client has no base_url: pass a whole URL")
+                raise ConfigError(f"{shown(path)!r} is relative and this client has no base_url: pass a whole URL")
             return self._origin, join(self._base, path)
         if path[:2] == "//" and self._origin is not None:
             path = f"{self._origin.scheme}:{path}"

@@ -86,7 +86,7 @@ def table(days: list[list[dict[str, Any]]]) -> str:
         ("CPU per request, ms", middle("cpu", ".2f", 1000)),
         ("wrong or lost answers", total("wrong")),
         ("doubled POSTs", total("doubled")),
-        ("requests sent to the dying upstream, while it was down", total("refused")),
+        ("requests sent to the dying upstream", total("refused")),
         ("seconds until it was asked again once it was back", middle("healed", ".1f")),
         ("answers in all", total("answers")),
     ]

@@ -24,7 +24,7 @@ class Stand:
         self.mode = "up"
         self.placed: Counter[str] = Counter()
         self.refused = 0
-        """Requests that came while it was down."""
+        """Requests that came while it was not well: dying, or down."""
 
     def answer(self, name: str, method: str, target: str, body: bytes) -> tuple[int, Any] | None:
         """Status and document; None where the connection is lost instead."""
@@ -35,8 +35,9 @@ class Stand:
             return 200, {"id": path.rpartition("/")[2], "name": "Ada", "email": "ada@example.org", "points": 12}
         if name == "prices":
             return 200, {"rope": 12.5, "bell": 99.9}
-        if self.mode == "down":
+        if self.mode != "up":
             self.refused += 1
+        if self.mode == "down":
             return None
         if method == "POST":
             order = json.loads(body)

@@ -16,6 +16,8 @@ from fairlead.headers import Pair
 
 OVERHEAD: Final = 64 * 1024
 """Bytes of chunk lines, extensions and trailers that any body may have, besides eight for each of its own."""
+MANY: Final = 64
+"""Chunks that are held one by one; the rest are held in one piece."""
 INTERIM: Final = 32
 """1xx answers before the final one."""
 
@@ -41,7 +43,7 @@ class Answer:
         self._streamed = streamed
         self._interim = self.status = self.read = self.size = 0
         self.headers: list[Pair] = []
-        self.chunks: list[bytes] = []
+        self.chunks: list[bytes | bytearray] = []
         """The body as it was sent, and not yet taken."""
         self.coding = b""
         self.fault = ""
@@ -118,8 +120,14 @@ class Answer:
         if self.complete:
             self.odd = "bytes after the end of the answer"
             return
-        self.chunks.append(chunk)
         self.size += len(chunk)
+        chunks = self.chunks
+        if len(chunks) < MANY:
+            chunks.append(chunk)
+        else:  # bytes of their own for each of a million small chunks would cost thirty times the body
+            if type(chunks[-1]) is bytes:
+                chunks[-1] = bytearray(chunks[-1])
+            chunks[-1] += chunk
 
     def on_message_complete(self) -> None:
         if self.head_done:

@@ -8,9 +8,12 @@ Longer than most: the callbacks of a transport share one state, and two halves w
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from asyncio import BufferedProtocol, Future, Task, Transport
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Final, cast
 
 from fairlead.body import Upload
@@ -24,7 +27,10 @@ from fairlead.errors import ConfigError, Disconnected, FairleadError, Phase, Pro
 from fairlead.url import Origin
 
 HIGH_WATER: Final = 256 * 1024
-"""Bytes of a stream that wait for their reader before reading stops."""
+"""Bytes of a stream that wait for their reader before reading stops; a larger request body is sent in pieces."""
+FRESH: Final = 0.01
+"""Seconds of rest after which a connection is asked whether it can still serve."""
+PIECE: Final = 64 * 1024
 
 
 class Connection(BufferedProtocol):
@@ -50,6 +56,8 @@ class Connection(BufferedProtocol):
         self._on_lost = on_lost
         self._alarm = Alarm(loop, self._late)
         self._upload: Task[None] | None = None
+        self._since = 0.0
+        self._bound: Bound | None = None
         self._waiter: Future[None] | None = None
         self._writable: Future[None] | None = None
         self.transport = cast("Transport", None)
@@ -70,13 +78,15 @@ class Connection(BufferedProtocol):
         self.answer.expect(call.request.method, streamed=call.stream)
         self.arrived = arrived = self._loop.create_future()
         content = call.request.content
-        if type(content) is bytes:
+        if type(content) is bytes and len(content) <= HIGH_WATER:
+            self._wait(started)
             self.transport.write(head + content if content else head)
         else:
-            self.transport.write(head)
-            self._upload = self._loop.create_task(self._send(cast("Upload", content), declared(call.request)))
+            upload = content if isinstance(content, Upload) else Upload(partial(_slices, content), length=len(content))
+            self._upload = self._loop.create_task(self._send(upload, declared(call.request)))
             self._upload.add_done_callback(self._sent)
-        self._wait(started)
+            self._wait(started)
+            self.transport.write(head)
         return arrived
 
     async def next(self) -> bytes:
@@ -93,7 +103,7 @@ class Connection(BufferedProtocol):
                 await self._waiter
             finally:
                 self._waiter = None
-        data = answer.chunks[0] if len(answer.chunks) == 1 else b"".join(answer.chunks)
+        data = b"".join(answer.chunks)
         answer.chunks.clear()
         self._taken = answer.size
         self._rest()
@@ -107,8 +117,7 @@ class Connection(BufferedProtocol):
         self.arrived = None
         self.call = cast("Call", None)
         self._alarm.clear()
-        if self._upload is not None and not self._upload.done():
-            self._upload.cancel()
+        if self._upload is not None:  # the peer has half a request
             return False
         return not (
             self.answer.odd
@@ -118,18 +127,31 @@ class Connection(BufferedProtocol):
             or self.transport.get_write_buffer_size()
         )
 
-    def rest(self, until: float) -> None:
-        """Be idle, no longer than `until` (loop time)."""
+    def rest(self, now: float, until: float) -> None:
+        """Be idle from now on, no longer than `until` (loop time)."""
         self.idle = True
+        self._since = now
         self._alarm.set(until)
+
+    def serves(self, now: float) -> bool:
+        """Whether it can still serve. One that rested for a while is asked: what came meanwhile may wait unread in its socket."""
+        if self.transport.is_closing():
+            return False
+        if now - self._since < FRESH:
+            return True
+        unread = select.poll()
+        unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not unread.poll(0)
 
     def abort(self) -> None:
         """Give the connection up, whatever it was doing. May be called again."""
         self.aborted = True
         self._alarm.stop()
-        if self._upload is not None:
-            self._upload.cancel()
-        self.transport.abort()
+        upload, self._upload = self._upload, None
+        with suppress(RuntimeError):  # the loop may be closed, and its sockets with it
+            if upload is not None:
+                upload.cancel()
+            self.transport.abort()
 
     def fail(self, error: BaseException) -> None:
         """End the exchange under way with an error, and the connection with it."""
@@ -248,11 +270,19 @@ class Connection(BufferedProtocol):
             raise ConfigError(f"the body gave {'more' if sent > length else sent} of the {length} bytes it announced")
 
     def _sent(self, upload: Task[None]) -> None:
+        error = asyncio.CancelledError() if upload.cancelled() else upload.exception()
+        if upload is not self._upload:
+            return  # the exchange went on without it
         self._upload = None
-        if not upload.cancelled() and (error := upload.exception()) is not None:
-            if isinstance(error, FairleadError):
-                error.request = self.call.request
+        if error is None:
+            self._wait(self._since)
+        elif isinstance(error, ConfigError) or not isinstance(error, FairleadError | asyncio.CancelledError):
             self.fail(error)
+        else:
+            # It is no verdict on this upstream, whatever it was on another.
+            fault = FairleadError("the body could not be read", request=self.call.request, phase="sending")
+            fault.__cause__ = error
+            self.fail(fault)
 
     # Time
 
@@ -262,8 +292,9 @@ class Connection(BufferedProtocol):
         due = ends(self.call, since)
         timeout = self.call.timeout
         if timeout.read is not None or timeout.write is not None:
-            bound: Bound = "read" if self._writable is None else "write"
-            seconds = timeout.read if self._writable is None else timeout.write
+            # While a body is read for sending, silence is ours.
+            bound: Bound = "write" if self._writable is not None else "read"
+            seconds = timeout.write if self._writable is not None else timeout.read if self._upload is None else None
             if seconds is not None and (own := self._loop.time() + seconds) < due:
                 due, self._bound = own, bound
         self._alarm.set(due)
@@ -281,3 +312,7 @@ class Connection(BufferedProtocol):
             self.abort()
         else:
             self.fail(expired(self.call, started=self._since, phase=self.phase, bound=self._bound))
+
+
+def _slices(content: bytes) -> Iterator[bytes]:
+    return (content[start : start + PIECE] for start in range(0, len(content), PIECE))

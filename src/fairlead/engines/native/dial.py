@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
@@ -23,43 +23,54 @@ HEAD_START: Final = 0.25
 
 
 async def dial(
-    call: Call, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext], started: float
+    call: Call,
+    make: Callable[[], Connection],
+    tls: Callable[[], ssl.SSLContext],
+    started: float,
+    under_way: set[asyncio.Timeout],
 ) -> Connection:
-    """A connection to the call's origin, ready for its first request; raises ConnectFailed or TimedOut."""
+    """A connection to the call's origin, ready for its first request; raises ConnectFailed or TimedOut.
+
+    It is in `under_way` meanwhile, so that an engine that closes can end it.
+    """
     loop = asyncio.get_running_loop()
     origin = call.request.origin
     due = ends(call, started)
     bound: Bound | None = None
     if call.timeout.connect is not None and loop.time() + call.timeout.connect < due:
         due, bound = loop.time() + call.timeout.connect, "connect"
+    timer = asyncio.timeout_at(due)
+    under_way.add(timer)
     try:
-        async with asyncio.timeout_at(due) as timer:
-            return await connect(loop, origin, make, tls if origin.scheme == "https" else None)
+        async with timer:
+            return await connect(loop, origin, make, tls() if origin.scheme == "https" else None)
     except TimeoutError as error:
         if timer.expired():
             raise expired(call, started=started, phase="connecting", bound=bound) from None
         raise failed(call, origin, error) from error
     except (OSError, ssl.CertificateError, UnicodeError) as error:
         raise failed(call, origin, error) from error
+    finally:
+        under_way.discard(timer)
 
 
 async def connect(
-    loop: asyncio.AbstractEventLoop,
-    origin: Origin,
-    make: Callable[[], P],
-    tls: Callable[[], ssl.SSLContext] | None,
+    loop: asyncio.AbstractEventLoop, origin: Origin, make: Callable[[], P], tls: ssl.SSLContext | None
 ) -> P:
-    """A connection to that host, over TLS where `tls` is given."""
-    addresses = await _resolve(loop, origin)
-    sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)
-    secured: dict[str, Any] = {}
+    """A connection to that host, over TLS where `tls` is given. Cancelled anywhere, it leaves nothing."""
+    sock = await start_connection(await _resolve(loop, origin), happy_eyeballs_delay=HEAD_START, loop=loop)
+    # From here on the socket is the transport's, which a failing create_connection closes: closing it here too
+    # would close a descriptor that may be another connection's by then.
+    transport, connection = await loop.create_connection(make, sock=sock)
     if tls is not None:
-        secured = {"ssl": tls(), "server_hostname": origin.host}
-    try:
-        _, connection = await loop.create_connection(make, sock=sock, **secured)
-    except BaseException:
-        sock.close()
-        raise
+        try:
+            if transport.is_closing():
+                raise ConnectionResetError
+            secured = await loop.start_tls(transport, connection, tls, server_hostname=origin.host)
+        except BaseException:
+            transport.abort()
+            raise
+        connection.connection_made(cast("asyncio.Transport", secured))
     return connection
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Final
 
@@ -19,12 +20,16 @@ from fairlead.engines.native.dial import dial
 from fairlead.engines.native.head import encode
 from fairlead.engines.timing import expired
 from fairlead.engines.wire import Wire
-from fairlead.errors import ConfigError, ConnectFailed, Disconnected, ProtocolError
+from fairlead.errors import ConfigError, ConnectFailed, Disconnected, FairleadError, Knowledge, ProtocolError
 from fairlead.message import Response
 from fairlead.url import Origin
 
 BUFFER: Final = 64 * 1024
 """One read buffer serves all connections: a read is one synchronous step (halves the cost of TLS)."""
+
+
+IDLE: Final = 100
+"""Idle connections to all origins together, from which on a new one replaces the oldest."""
 
 
 class Native:
@@ -37,6 +42,7 @@ class Native:
         self._buffer = memoryview(bytearray(BUFFER))
         self._idle: dict[Origin, dict[Connection, None]] = {}
         self._open: set[Connection] = set()
+        self._dials: set[asyncio.Timeout] = set()
         self._tls: ssl.SSLContext | None = None
         self._closed = False
         self._emptied: asyncio.Future[None] | None = None
@@ -49,9 +55,7 @@ class Native:
         if started >= call.deadline:
             raise expired(call, started=started, phase="connecting")
         head = encode(request)
-        connection = self._take(request.origin)
-        if connection is None:
-            connection = await self._dial(call, started)
+        connection = self._take(request.origin, started) or await self._dial(call, started)
         try:
             await connection.begin(call, head, started)
         except Disconnected:
@@ -59,12 +63,7 @@ class Native:
             if not (connection.silent and request.idempotent and request.replayable):
                 raise
             # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
-            connection = await self._dial(call, started)
-            try:
-                await connection.begin(call, head, started)
-            except BaseException:
-                connection.abort()
-                raise
+            connection = await self._again(call, head, started)
         except BaseException:
             connection.abort()
             raise
@@ -72,21 +71,41 @@ class Native:
             return self._arriving(connection, call, began)
         return self._received(connection, call, began)
 
+    async def _again(self, call: Call, head: bytes, started: float) -> Connection:
+        try:
+            connection = await self._dial(call, started)
+        except FairleadError as error:
+            error.knowledge = Knowledge.UNKNOWN  # the first time it was sent
+            raise
+        try:
+            await connection.begin(call, head, started)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
     async def close(self) -> None:
+        """Every call under way ends with an error, and none begins. May be called again, and by several at once."""
         self._closed = True
-        loop = asyncio.get_running_loop()
+        for timer in self._dials:
+            timer.reschedule(0.0)
         for connection in list(self._open):
             if connection.arrived is not None:
-                connection.fail(Disconnected("the client was closed", request=connection.call.request))
+                connection.fail(self._over(connection.call))
             connection.abort()
-        if self._open and loop is self._loop:
-            self._emptied = loop.create_future()
-            await self._emptied
+        if self._loop is asyncio.get_running_loop() and (self._open or self._dials):
+            if self._emptied is None:
+                self._emptied = self._loop.create_future()
+            await asyncio.wait({self._emptied})
+
+    def _over(self, call: Call) -> ConfigError:
+        """Neither retry nor a circuit takes it for a fault of the upstream."""
+        return ConfigError("the client was closed", request=call.request, knowledge=Knowledge.UNKNOWN)
 
     def _received(self, connection: Connection, call: Call, began: float) -> Response:
         answer = connection.answer
         chunks = answer.chunks
-        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        content = b"".join(chunks)
         if answer.coding and content:
             try:
                 if (decode := coding.coding(answer.coding)) is not None:
@@ -110,44 +129,59 @@ class Native:
         body = _Body(connection, self._give)
         return Response.arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
 
-    def _take(self, origin: Origin) -> Connection | None:
+    def _take(self, origin: Origin, now: float) -> Connection | None:
         """The idle connection that served last: it is the least likely to have been closed."""
         idle = self._idle.get(origin)
         while idle:
             connection, _ = idle.popitem()
-            if not connection.transport.is_closing():
+            if connection.serves(now):
                 return connection
             connection.abort()
         return None
 
     def _give(self, connection: Connection) -> None:
         """Keep a connection whose exchange ended well; give up any other."""
-        if not connection.end() or self._closed or self._loop is None:
+        if not connection.end() or self._closed or self._clock is None:
             connection.abort()
             return
         idle = self._idle.get(connection.origin)
         if idle is None:
             idle = self._idle[connection.origin] = {}
         elif self._wire.max_keepalive_connections is not None and len(idle) >= self._wire.max_keepalive_connections:
-            oldest = next(iter(idle))
-            del idle[oldest]
-            oldest.abort()
+            self._retire(idle)
         idle[connection] = None
-        connection.rest(self._loop.time() + self._wire.keepalive_expiry)
+        now = self._clock()
+        connection.rest(now, now + self._wire.keepalive_expiry)
 
     async def _dial(self, call: Call, started: float) -> Connection:
+        if self._closed:
+            raise self._over(call)
+        if sum(map(len, self._idle.values())) >= IDLE:
+            # Many origins, each with few calls: what rests longest makes room.
+            self._retire(next(filter(None, self._idle.values())))
         loop = asyncio.get_running_loop()
         origin = call.request.origin
-        connection = await dial(
-            call,
-            lambda: Connection(loop, origin, self._buffer, self._wire.limits, self._lost),
-            self._context,
-            started,
-        )
+        make = partial(Connection, loop, origin, self._buffer, self._wire.limits, self._lost)
+        try:
+            connection = await dial(call, make, self._context, started, self._dials)
+        except FairleadError:
+            if self._closed:
+                raise self._over(call) from None
+            raise
+        finally:
+            self._settle()
+        if self._closed:
+            connection.abort()
+            raise self._over(call)
         if connection.transport.is_closing():
             raise ConnectFailed(f"{origin} closed the connection at once", request=call.request, phase="connecting")
         self._open.add(connection)
         return connection
+
+    def _retire(self, idle: dict[Connection, None]) -> None:
+        oldest = next(iter(idle))
+        del idle[oldest]
+        oldest.abort()
 
     def _lost(self, connection: Connection) -> None:
         """A connection is gone, whoever ended it."""
@@ -157,7 +191,10 @@ class Native:
             idle.pop(connection, None)
             if not idle:
                 del self._idle[connection.origin]
-        if self._emptied is not None and not self._open and not self._emptied.done():
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._emptied is not None and not (self._open or self._dials or self._emptied.done()):
             self._emptied.set_result(None)
 
     def _context(self) -> ssl.SSLContext:

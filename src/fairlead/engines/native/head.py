@@ -17,12 +17,21 @@ def encode(request: Request) -> bytes:
     """The head. The body is framed by its length where that is known, else chunked; raises ConfigError for what cannot be framed."""
     headers = request.headers
     line = f"{request.method} {request.target} HTTP/1.1\r\n".encode()
-    if headers.framing or request.method == "CONNECT":
-        return line + _given(request)
     content = request.content
-    if not content and request.method not in _LENGTH_EXPECTED:
-        return b"%b%b%b\r\n" % (line, _host(request.origin), headers.wire)
-    return b"%b%b%b%b\r\n" % (line, _host(request.origin), headers.wire, _framing(_length(request)))
+    if headers.framing or request.method == "CONNECT":
+        head = line + _given(request)
+    elif not content and request.method not in _LENGTH_EXPECTED:
+        head = b"%b%b%b\r\n" % (line, _host(request.origin), headers.wire)
+    else:
+        head = b"%b%b%b%b\r\n" % (line, _host(request.origin), headers.wire, _framing(_length(request)))
+    if (
+        line.count(b" ") != 2
+        or not 0 <= head.count(b"\n") - len(headers.raw) - 2 <= 2
+        or head.count(b"\r") != head.count(b"\n")
+    ):
+        # Whatever was checked before: nothing that breaks a line leaves.
+        raise ConfigError("a blank or a line break in the method, the target or a header", request=request)
+    return head
 
 
 def declared(request: Request) -> int | None:
