@@ -636,10 +636,14 @@ async def test_closing_leaves_no_descriptor(engine):
         assert sockets() > before
         await engine.close()
         await engine.close()
-        with pytest.raises(TransportError):
+        with pytest.raises((TransportError, ConfigError)):
             await waiting
-        with pytest.raises(TransportError):
+        with pytest.raises((TransportError, ConfigError)):
             await stream.aread()
+        asked = len(peer.requests)
+        with pytest.raises(ConfigError, match="closed"):
+            await ask(engine, peer.url)
+        assert len(peer.requests) == asked
         for one in (peer, secure, slow, mute):
             await one.empty()
         assert sockets() == before

@@ -77,8 +77,8 @@ class Aiohttp:
         if self._session is not None:
             await self._session.close()
         if self._connections:
-            self._emptied = asyncio.get_running_loop().create_future()
-            await self._emptied
+            self._emptied = self._emptied or asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._emptied})
 
     def rest(self, exchange: Exchange) -> None:
         """An exchange ended well: its connection is idle, and the idle ones of an origin are bounded."""

@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from fairlead.engines.attempt import Attempt
 from fairlead.engines.native.dial import failed
-from fairlead.engines.tls import ended_cleanly
+from fairlead.engines.transport import FRESH, ended_cleanly, unread
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected
 from fairlead.headers import Pair
 from fairlead.url import Origin
@@ -72,7 +72,9 @@ class Connection(ResponseHandler):
         return self.distrusted or super().should_close
 
     def is_connected(self) -> bool:
-        return super().is_connected() and not self.distrusted
+        if not super().is_connected() or self.distrusted or self.transport is None:
+            return False
+        return self._loop.time() - self.last < FRESH or not unread(self.transport)
 
     def close(self) -> None:
         # aiohttp's own waits until unsent bytes are taken, and over TLS for the peer's last word.

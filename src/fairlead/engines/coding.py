@@ -6,25 +6,32 @@ piece is at most 64 KiB (of br 96, its library's own grain): whoever collects pi
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final, Protocol
 
 from fairlead.errors import ProtocolError
 from fairlead.message import Coding
 
 PIECE: Final = 64 * 1024
+SLICE: Final = 16 * 1024
+"""Coded bytes given to a library at once: what it leaves over it hands back as a copy, which must stay small."""
 MAX_CODINGS: Final = 3
+MEMBERS: Final = 1000
+"""Members of a gzip body, or frames of a zstd one, that need not give anything; each one more must give 64 bytes."""
+HELD: Final = 1024 * 1024
+"""Bytes that one coding may give to the next, before this gives any itself."""
 
 
 def accepted() -> str:
     """The `Accept-Encoding` that this installation can undo."""
     names = ["gzip", "deflate"]
-    if find_spec("brotli") is not None:
+    if _brotli() is not None:
         names.append("br")
-    if find_spec("compression") is not None or find_spec("backports.zstd") is not None:
+    if _zstd() is not None:
         names.append("zstd")
     return ", ".join(names)
 
@@ -62,11 +69,29 @@ def _made(name: bytes) -> Coding | None:
         return _Zlib(31)
     if name == b"deflate":
         return _Zlib(15)
-    if name == b"br" and find_spec("brotli") is not None:
-        return _Brotli()
+    if name == b"br" and (module := _brotli()) is not None:
+        return _Brotli(module)
     if name == b"zstd" and (module := _zstd()) is not None:
         return _Zstd(module)
     return None
+
+
+def _slices(chunk: bytes) -> Iterator[memoryview]:
+    view = memoryview(chunk)
+    return (view[start : start + SLICE] for start in range(0, len(view), SLICE))
+
+
+class _Members:
+    """Counts what follows one another in one body: one that is all beginnings costs much and gives nothing."""
+
+    def __init__(self) -> None:
+        self._begun = 1
+        self.given = 0
+
+    def begin(self) -> None:
+        self._begun += 1
+        if self._begun > MEMBERS + self.given // 64:
+            raise ProtocolError(f"more than {MEMBERS} members of the coded body hold next to nothing", phase="body")
 
 
 class _Zlib:
@@ -75,6 +100,7 @@ class _Zlib:
     def __init__(self, window: int) -> None:
         self._window = window
         self._inflate = zlib.decompressobj(window)
+        self._members = _Members()
         self._head: bytes | None = b"" if window == 15 else None
 
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
@@ -88,16 +114,23 @@ class _Zlib:
             if chunk[0] & 15 != 8 or int.from_bytes(chunk[:2]) % 31:
                 self._window = -15
                 self._inflate = zlib.decompressobj(-15)
+        for part in _slices(chunk):
+            yield from self._undo(part)
+
+    def _undo(self, part: bytes | memoryview) -> Iterator[bytes]:
         try:
-            while chunk:
+            while part:
                 if self._inflate.eof:
+                    self._members.begin()
                     self._inflate = zlib.decompressobj(self._window)
-                piece = self._inflate.decompress(chunk, PIECE)
-                chunk = self._inflate.unconsumed_tail or self._inflate.unused_data
+                piece = self._inflate.decompress(part, PIECE)
+                part = self._inflate.unconsumed_tail or self._inflate.unused_data
                 if piece:
+                    self._members.given += len(piece)
                     yield piece
             # A full piece may leave output behind that no input asks for.
             while not self._inflate.eof and (piece := self._inflate.decompress(b"", PIECE)):
+                self._members.given += len(piece)
                 yield piece
         except zlib.error:
             raise ProtocolError("the body is not what its Content-Encoding says", phase="body") from None
@@ -110,19 +143,18 @@ class _Zlib:
 class _Brotli:
     """br (RFC 7932)."""
 
-    def __init__(self) -> None:
-        import brotli
-
-        self._error: type[Exception] = brotli.error
-        self._inflate = brotli.Decompressor()
+    def __init__(self, module: Any) -> None:
+        self._error: type[Exception] = module.error
+        self._inflate = module.Decompressor()
 
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
         try:
-            piece = self._inflate.process(chunk, output_buffer_limit=PIECE)
-            while piece or not self._inflate.can_accept_more_data():
-                if piece:
-                    yield piece
-                piece = self._inflate.process(b"", output_buffer_limit=PIECE)
+            for part in _slices(chunk):
+                piece = self._inflate.process(part, output_buffer_limit=PIECE)
+                while piece or not self._inflate.can_accept_more_data():
+                    if piece:
+                        yield piece
+                    piece = self._inflate.process(b"", output_buffer_limit=PIECE)
         except self._error:
             raise ProtocolError("the body is not what its Content-Encoding says", phase="body") from None
 
@@ -136,7 +168,7 @@ class _Decompressor(Protocol):
     needs_input: bool
     unused_data: bytes
 
-    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes: ...
 
 
 class _Zstd:
@@ -145,17 +177,24 @@ class _Zstd:
     def __init__(self, module: Any) -> None:
         self._module = module
         self._inflate: _Decompressor = module.ZstdDecompressor()
+        self._members = _Members()
 
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
+        for part in _slices(chunk):
+            yield from self._undo(part)
+
+    def _undo(self, part: bytes | memoryview) -> Iterator[bytes]:
         try:
-            while chunk or not self._inflate.needs_input:
+            while part or not self._inflate.needs_input:
                 if self._inflate.eof:
-                    if not chunk:
+                    if not part:
                         return
+                    self._members.begin()
                     self._inflate = self._module.ZstdDecompressor()
-                piece = self._inflate.decompress(chunk, PIECE)
-                chunk = self._inflate.unused_data if self._inflate.eof else b""
+                piece = self._inflate.decompress(part, PIECE)
+                part = self._inflate.unused_data if self._inflate.eof else b""
                 if piece:
+                    self._members.given += len(piece)
                     yield piece
         except self._module.ZstdError:
             raise ProtocolError("the body is not what its Content-Encoding says", phase="body") from None
@@ -166,31 +205,49 @@ class _Zstd:
 
 
 class _Chain:
-    """One coding over another, the outermost undone first."""
+    """One coding over another, the outermost undone first.
+
+    What they give to each other is bounded by what comes out in the end: a bomb may be inside, and nothing in the bomb.
+    """
 
     def __init__(self, codings: list[Coding]) -> None:
         self._codings = codings
+        self._inside = self._given = 0
 
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
-        return self._through(self._codings, chunk)
+        return self._through(0, chunk)
 
-    def _through(self, codings: list[Coding], chunk: bytes) -> Iterator[bytes]:
-        if not codings:
-            yield chunk
-            return
-        for piece in codings[0].feed(chunk):
-            yield from self._through(codings[1:], piece)
+    def _through(self, place: int, chunk: bytes) -> Iterator[bytes]:
+        last = place == len(self._codings) - 1
+        for piece in self._codings[place].feed(chunk):
+            if last:
+                self._given += len(piece)
+                yield piece
+                continue
+            self._inside += len(piece)
+            if self._inside > HELD + 2 * len(self._codings) * self._given:
+                raise ProtocolError("content codings inside one another hold next to nothing", phase="body")
+            yield from self._through(place + 1, piece)
 
     def end(self) -> None:
         for one in self._codings:
             one.end()
 
 
+@cache
+def _brotli() -> Any:
+    """The library of that name, if it can stop at a bound: from 1.2 on."""
+    try:
+        module = import_module("brotli")
+    except ImportError:
+        return None
+    return module if hasattr(getattr(module, "Decompressor", None), "can_accept_more_data") else None
+
+
+@cache
 def _zstd() -> Any:
-    """Python's own module from 3.14 on, else its backport; None where neither is there."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return import_module(name)
-        except ImportError:
-            continue
-    return None
+    """Python's own module from 3.14 on, before that its backport; None where it is not there."""
+    try:
+        return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    except ImportError:
+        return None

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 import httpcore2
 
 from fairlead.engines.native.dial import connect
-from fairlead.engines.tls import ended_cleanly
+from fairlead.engines.transport import ended_cleanly
 from fairlead.url import Origin
 
 HIGH_WATER: Final = 256 * 1024
@@ -224,8 +224,8 @@ class Backend(httpcore2.AsyncNetworkBackend):
         for stream in list(self._streams):
             stream.abort()
         if self._streams:
-            self._emptied = asyncio.get_running_loop().create_future()
-            await self._emptied
+            self._emptied = self._emptied or asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._emptied})
 
     def made(self, stream: Stream) -> None:
         self._streams.add(stream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from pathlib import Path
 
@@ -44,16 +43,3 @@ def _verifying(verify: bool | str) -> ssl.SSLContext:
             f"verify={verify!r} cannot be loaded: {error.strerror or 'not a certificate authority'}"
         ) from None
     return made
-
-
-def ended_cleanly(transport: asyncio.Transport) -> bool:
-    """Whether TLS ended by its own word (RFC 9112 section 9.8), asked when the connection is lost. Without TLS a FIN is all there is."""
-    ssl_object = transport.get_extra_info("ssl_object")
-    if ssl_object is None:
-        return True
-    try:
-        return not ssl_object.read(1)
-    except ssl.SSLZeroReturnError:
-        return True
-    except ssl.SSLError:
-        return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def answering(line):
@@ -213,13 +213,12 @@ class TestSending:
             assert circuit.window.failed == 0
 
     async def test_a_trust_store_that_cannot_be_read_leaks_nothing(self):
-        async with Peer(answering) as peer:
-            async with HTTPClient(peer.url.replace("http:", "https:"), verify="/no/such/file.pem") as client:
-                before = descriptors()
-                for _ in range(3):
-                    with pytest.raises(ConfigError, match="cannot be loaded"):
-                        await client.get("/")
-                assert descriptors() == before
+        async with Peer(answering) as peer, HTTPClient(f"https://127.0.0.1:{peer.port}", verify="/no/file.pem") as client:
+            before = descriptors()
+            for _ in range(3):
+                with pytest.raises(ConfigError, match="cannot be loaded"):
+                    await client.get("/")
+            assert descriptors() == before
 
     @pytest.mark.parametrize("target", ["/a b", "/a\r\nX: 1", "/a\nb"])
     async def test_what_breaks_a_line_never_leaves_whoever_built_it(self, target):

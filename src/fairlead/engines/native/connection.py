@@ -8,8 +8,6 @@ Longer than most: the callbacks of a transport share one state, and two halves w
 from __future__ import annotations
 
 import asyncio
-import select
-import ssl
 from asyncio import BufferedProtocol, Future, Task, Transport
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,14 +20,13 @@ from fairlead.engines.native.alarm import Alarm
 from fairlead.engines.native.answer import Answer
 from fairlead.engines.native.head import declared
 from fairlead.engines.timing import Bound, ends, expired
+from fairlead.engines.transport import FRESH, ended_cleanly, unread
 from fairlead.engines.wire import Limits
 from fairlead.errors import ConfigError, Disconnected, FairleadError, Phase, ProtocolError
 from fairlead.url import Origin
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a stream that wait for their reader before reading stops; a larger request body is sent in pieces."""
-FRESH: Final = 0.01
-"""Seconds of rest after which a connection is asked whether it can still serve."""
 PIECE: Final = 64 * 1024
 
 
@@ -135,13 +132,7 @@ class Connection(BufferedProtocol):
 
     def serves(self, now: float) -> bool:
         """Whether it can still serve. One that rested for a while is asked: what came meanwhile may wait unread in its socket."""
-        if self.transport.is_closing():
-            return False
-        if now - self._since < FRESH:
-            return True
-        unread = select.poll()
-        unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not unread.poll(0)
+        return not (self.transport.is_closing() or (now - self._since > FRESH and unread(self.transport)))
 
     def abort(self) -> None:
         """Give the connection up, whatever it was doing. May be called again."""
@@ -206,7 +197,7 @@ class Connection(BufferedProtocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self.arrived is not None and not self.answer.complete and self.failure is None:
-            if exc is None and self._ended_cleanly() and self.answer.end():
+            if exc is None and ended_cleanly(self.transport) and self.answer.end():
                 self._wake()
             else:
                 self.fail(Disconnected(request=self.call.request, phase=self.phase))
@@ -224,18 +215,6 @@ class Connection(BufferedProtocol):
             writable.set_result(None)
         if self.arrived is not None and not self.answer.complete:
             self._wait(self._since)
-
-    def _ended_cleanly(self) -> bool:
-        """Whether TLS ended by its own word (RFC 9112 section 9.8); without TLS a FIN is all there is."""
-        tls = self.transport.get_extra_info("ssl_object")
-        if tls is None:
-            return True
-        try:
-            return not tls.read(1)
-        except ssl.SSLZeroReturnError:
-            return True
-        except ssl.SSLError:
-            return False
 
     def _wake(self) -> None:
         """Tell whoever waits: for the answer, or for the next bytes of a stream."""
