@@ -6,12 +6,15 @@ import gzip
 import os
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.abc import MetaPathFinder
 from random import Random
+from types import SimpleNamespace
 
 import brotli
 import pytest
 
+from fairlead.engines import coding as codings
 from fairlead.engines.coding import accepted, coding, whole
 from fairlead.errors import ProtocolError
 
@@ -162,7 +165,91 @@ def test_only_what_can_be_undone_is_asked_for() -> None:
     assert all(coding(name.encode()) is not None for name in accepted().split(", "))
 
 
+class Absent(MetaPathFinder):
+    """Stands before the other finders: what it is told of is not installed."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname.startswith(self.names):
+            raise ModuleNotFoundError(fullname, name=fullname)
+
+
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    for library in (codings._brotli, codings._zstd):
+        library.cache_clear()
+    yield
+    for library in (codings._brotli, codings._zstd):
+        library.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
 def test_without_its_library_a_coding_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.engines.coding.find_spec", lambda _: None)
+    for name in [name for name in sys.modules if name.startswith(("brotli", "backports", "compression.zstd"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Absent("brotli", "backports", "compression.zstd"), *sys.meta_path])
     assert accepted() == "gzip, deflate"
     assert coding(b"br") is None
+    assert coding(b"zstd") is None
+
+
+@pytest.mark.usefixtures("asked_anew")
+@pytest.mark.parametrize("module", [SimpleNamespace(), SimpleNamespace(Decompressor=SimpleNamespace(process=None))])
+def test_a_library_of_that_name_that_cannot_stop_at_a_bound_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, module: object
+) -> None:
+    monkeypatch.setitem(sys.modules, "brotli", module)
+    assert accepted() == "gzip, deflate, zstd"
+    assert coding(b"br") is None
+
+
+@pytest.mark.parametrize("name", ["gzip", "bare deflate", "zstd"])
+@pytest.mark.parametrize("each", [b"", b"x"])
+def test_a_body_of_beginnings_is_given_up(name: str, each: bytes) -> None:
+    token, compress = CODINGS[name]
+    assert undone(token, compress(each) * 1000, 65536) == each * 1000
+    made = coding(token)
+    assert made is not None
+    with pytest.raises(ProtocolError, match="hold next to nothing"):
+        whole(made, compress(each) * 1100, 100_000)
+
+
+def test_members_that_hold_something_may_be_many() -> None:
+    assert undone(b"gzip", gzip.compress(b"x" * 64) * 3000, 65536) == b"x" * 64 * 3000
+
+
+def test_a_chain_that_swells_inside_and_gives_nothing_is_given_up() -> None:
+    stored = zlib.compressobj(wbits=31)
+    hollow = stored.compress(b"") + stored.flush(zlib.Z_FULL_FLUSH) + b"\0\0\0\xff\xff" * 400_000
+    made = coding(b"gzip, gzip")
+    assert made is not None
+    with pytest.raises(ProtocolError, match="inside one another"):
+        whole(made, gzip.compress(hollow), 100)
+
+
+def test_a_chain_of_what_cannot_be_made_smaller_passes() -> None:
+    noise = Random(7).randbytes(3_000_000)
+    assert undone(b"gzip, br, zstd", zstd.compress(brotli.compress(gzip.compress(noise), quality=1)), 65536) == noise
+
+
+@each
+def test_a_library_is_given_little_at_once(
+    monkeypatch: pytest.MonkeyPatch, name: bytes, compress: Callable[[bytes], bytes]
+) -> None:
+    given: list[int] = []
+    cut = codings._slices
+
+    def counted(chunk: bytes) -> Iterator[memoryview]:
+        for part in cut(chunk):
+            given.append(len(part))
+            yield part
+
+    monkeypatch.setattr(codings, "_slices", counted)
+    made = coding(name)
+    assert made is not None
+    noise = Random(7).randbytes(300_000)
+    assert whole(made, compress(noise), len(noise)) == noise
+    assert max(given) <= 65536
+    assert sum(given) == len(compress(noise))

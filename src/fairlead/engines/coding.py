@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from fairlead.errors import ProtocolError
 from fairlead.message import Coding
@@ -163,20 +163,12 @@ class _Brotli:
             raise ProtocolError("the coded body stopped too early", phase="body")
 
 
-class _Decompressor(Protocol):
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
-
-    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes: ...
-
-
 class _Zstd:
     """zstd (RFC 8878), frame after frame."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        self._inflate: _Decompressor = module.ZstdDecompressor()
+        self._inflate = module.ZstdDecompressor()
         self._members = _Members()
 
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
