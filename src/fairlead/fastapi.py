@@ -27,6 +27,7 @@ from starlette.websockets import WebSocketState
 
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.gather import gather
+from fairlead.policies.circuit import verdict
 from fairlead.problem import MEDIA_TYPE, problem
 from fairlead.proxy import passthrough
 from fairlead.settings import make
@@ -174,18 +175,10 @@ async def _health(request: Request) -> Response:
             checked[name] = client
     checks = await gather({name: client.health_check() for name, client in checked.items()}, within=HEALTH)
     services = {
-        name: {"healthy": checks.data[name] is True, "circuit": _circuit(client)} for name, client in checked.items()
+        name: {"healthy": checks.data[name] is True, "circuit": verdict(client.upstream)}
+        for name, client in checked.items()
     }
     healthy = all(service["healthy"] for service in services.values())
     return JSONResponse(
         {"healthy": healthy, "services": services}, 200 if healthy else 503, {"Cache-Control": "no-store"}
     )
-
-
-def _circuit(client: Any) -> str | None:
-    """The worst of its circuits: open, half-open or closed; None for a client without a circuit breaker."""
-    found = [circuits for (kind, _), circuits in client.upstream.states.items() if kind == "CircuitBreaker"]
-    if not found:
-        return None
-    states = {str(circuit.state) for circuits in found for circuit in circuits.values()}
-    return next((state for state in ("open", "half-open") if state in states), "closed")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from inspect import iscoroutine
 from typing import Any
 
-from fairlead.errors import FairleadError
+from fairlead.errors import ConnectFailed, FairleadError
 from fairlead.message import Response
 
 
@@ -45,5 +45,7 @@ def never_run(awaitables: Iterable[Any]) -> None:
 
 
 def safe(error: BaseException) -> str:
-    """The error as anyone may read it: our own message, which holds no secret; of any other, its class."""
+    """The error as anyone may read it: our own message, but for an address, which is nobody else's business; of any other, its class."""
+    if isinstance(error, ConnectFailed):
+        return error.default
     return error.message if isinstance(error, FairleadError) else type(error).__name__

@@ -20,6 +20,7 @@ from fairlead.gateway.answer import JSON, NO_STORE, Answer, Frame, Header, encod
 from fairlead.gateway.config import Config, Service, load
 from fairlead.gateway.fanout import Aggregate, Fanout
 from fairlead.gateway.routes import Routes
+from fairlead.policies.circuit import verdict
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -88,7 +89,7 @@ class Gateway:
     async def _health(self) -> Answer:
         healthy = await asyncio.gather(*[one.health_check() for one in self.clients.values()])
         services = {
-            name: {"healthy": good, "circuit": _circuit(one)}
+            name: {"healthy": good, "circuit": verdict(one.upstream)}
             for (name, one), good in zip(self.clients.items(), healthy, strict=True)
         }
         body = encode({"healthy": all(healthy), "services": services})
@@ -139,12 +140,6 @@ def _values(scope: Scope, parameters: Mapping[str, str], reads: frozenset[str]) 
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         values["header"] = headers
     return values
-
-
-def _circuit(client: HTTPClient) -> str | None:
-    """What the circuit breaker does with the next call: one service is one origin, and has one circuit."""
-    circuits = client.upstream.states.get(("CircuitBreaker", "default"), {})
-    return next((str(circuit.state) for circuit in circuits.values()), None)
 
 
 def _request_id(scope: Scope) -> str:

@@ -15,14 +15,14 @@ from typing import Any, Final
 
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
-from fairlead.errors import ConnectFailed, DeadlineExceeded, DecodeError, FairleadError, StatusError, TimedOut
+from fairlead.errors import DeadlineExceeded, DecodeError, FairleadError, StatusError, TimedOut
 from fairlead.gateway.exact import checked, decoded
 from fairlead.gateway.plan import Part, Plan, Step
 from fairlead.gateway.reference import Absent, Unfit
 from fairlead.gateway.target import joined
 from fairlead.keywords import DEFAULT, Default
 from fairlead.parts import Status, milliseconds
-from fairlead.tasks import stop
+from fairlead.tasks import safe, stop
 
 _log: Final = logging.getLogger("fairlead")
 
@@ -157,9 +157,7 @@ class Fanout:
             return Outcome("ok", self._ms(at), content)
         except FairleadError as error:
             status: Status = "timeout" if isinstance(error, TimedOut) else "error"
-            # Where we could not connect to is ours to know.
-            told = error.default if isinstance(error, ConnectFailed) else error.message
-            return Outcome(status, self._ms(at), error=told, cause=error)
+            return Outcome(status, self._ms(at), error=safe(error), cause=error)
         except Exception as error:  # a fault of ours takes one part, not the answer
             _log.exception("%s: the call failed unexpectedly", client.name)
             return Outcome("error", self._ms(at), error=type(error).__name__, cause=error)

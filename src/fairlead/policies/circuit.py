@@ -117,6 +117,13 @@ class CircuitBreaker:
         return guard
 
 
+def verdict(upstream: Upstream) -> str | None:
+    """The worst of an upstream's circuits: open, half-open or closed; None where it has no circuit breaker."""
+    found = [circuits for (kind, _), circuits in upstream.states.items() if kind == "CircuitBreaker"]
+    states = {str(circuit.state) for circuits in found for circuit in circuits.values()}
+    return next((state for state in ("open", "half-open") if state in states), "closed") if found else None
+
+
 def went_well(outcome: Response | BaseException) -> bool | None:
     """The verdict: None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
     if not isinstance(outcome, Response):
