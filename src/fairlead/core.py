@@ -84,7 +84,7 @@ class Call:
         self.stream = stream
         self.attempt = 1
         """Which attempt this is, or, of the call itself, how many there were."""
-        self.clock = get_running_loop().time if clock is None else clock
+        self.clock = clock or (lambda: get_running_loop().time())
         """The loop's time. Asked of the call, as asking for the loop itself costs a system call (before Python 3.12)."""
         self.allowance = timeout.alone
         """Seconds an attempt has, if the deadline leaves as much."""
