@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from email import message_from_bytes
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
+from starlette.datastructures import Headers, UploadFile
 
 from fairlead.body import CHUNK, Upload, encode, from_content, from_form, from_json, multipart
 from fairlead.errors import ConfigError
@@ -262,3 +264,112 @@ def test_what_is_no_file_is_said_to_be_none(file: Any, said: str) -> None:
 
 def test_boundaries_differ() -> None:
     assert multipart({}, {})[1] != multipart({}, {})[1]
+
+
+async def test_a_part_without_a_filename_is_a_plain_field() -> None:
+    upload, kind = multipart({}, [("a", (None, "v")), ("b", (None, b'{"x":1}', "application/json"))])
+    assert await parts(upload, kind) == [("a", None, "text/plain", b"v"), ("b", None, "application/json", b'{"x":1}')]
+    assert b'name="a"\r\n\r\nv' in await read(upload)
+
+
+def uploaded(content: bytes, **about: Any) -> UploadFile:
+    return UploadFile(io.BytesIO(content), **about)
+
+
+async def test_a_file_that_was_uploaded_is_passed_on() -> None:
+    content = b"x" * (CHUNK + 7)
+    about = {"filename": "../cat.png", "headers": Headers({"content-type": "image/x-cat"})}
+    upload, kind = multipart({}, {"f": uploaded(content, size=len(content), **about), "g": ("n.txt", uploaded(b"y"))})
+    assert upload.length == len(await read(upload))
+    assert upload.replayable
+    for _ in range(2):
+        assert await parts(upload, kind) == [
+            ("f", "cat.png", "image/x-cat", content),
+            ("g", "n.txt", "text/plain", b"y"),
+        ]
+
+
+async def test_a_file_that_was_uploaded_is_sent_from_where_it_stands_and_can_be_sent_again() -> None:
+    file = uploaded(b"skipped rest", size=12)
+    await file.read(8)
+    upload = from_content(file)  # type: ignore[arg-type]
+    assert isinstance(upload, Upload)
+    assert (upload.length, upload.replayable) == (4, True)
+    assert [await read(upload), await read(upload)] == [b"rest", b"rest"]
+
+
+class Awaited:
+    """A file whose reads are awaited, and which tells nothing else."""
+
+    def __init__(self, content: bytes) -> None:
+        self._file = io.BytesIO(content)
+
+    async def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+
+class Sized(Awaited):
+    size = 3
+
+    async def seek(self, offset: int) -> None:
+        self._file.seek(offset)
+
+
+async def test_whatever_has_a_read_to_await_is_a_file() -> None:
+    upload = from_content(Awaited(b"abc"))  # type: ignore[arg-type]
+    assert isinstance(upload, Upload)
+    assert (upload.length, upload.replayable) == (None, False)
+    assert await read(upload) == b"abc"
+    upload = from_content(Sized(b"abc"))  # type: ignore[arg-type]
+    assert isinstance(upload, Upload)
+    assert (upload.length, upload.replayable) == (3, True)
+    assert [await read(upload), await read(upload)] == [b"abc", b"abc"]
+
+
+async def test_a_file_that_stands_past_its_end_has_nothing_left() -> None:
+    file = io.BytesIO(b"abc")
+    file.seek(10)
+    upload = from_content(file)
+    assert isinstance(upload, Upload)
+    assert upload.length == 0
+    assert await read(upload) == b""
+
+
+def test_a_closed_file_is_said_to_be_closed() -> None:
+    file = io.BytesIO(b"abc")
+    file.close()
+    for given in (file, UploadFile(file)):
+        with pytest.raises(ConfigError, match="closed"):
+            from_content(given)  # type: ignore[arg-type]
+
+
+async def test_an_array_of_numbers_is_sent_as_its_bytes() -> None:
+    numbers = memoryview(array("I", [1, 2, 3]))
+    assert from_content(numbers) == numbers.tobytes()
+    assert await read(from_content([numbers])) == numbers.tobytes()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"content": "\ud800"},
+        {"data": "\ud800"},
+        {"data": {"a": "\ud800"}},
+        {"json": "\ud800"},
+        {"files": {"\ud800": b""}},
+        {"files": {"a": ("\ud800", b"")}},
+        {"files": {"a": "\ud800"}},
+        {"files": {}, "data": {"a": "\ud800"}},
+        {"data": 5},
+        {"data": [1]},
+        {"files": {"a": ("n", b"", 5)}},
+    ],
+)
+def test_what_cannot_be_written_is_said_before_anything_is_sent(given: Any) -> None:
+    with pytest.raises(ConfigError):
+        encode(**{"content": None, "json": None, "data": None, "files": None, **given})
+
+
+async def test_bytes_of_a_field_are_sent_as_they_are() -> None:
+    upload, kind = multipart({"a": b"\xff"}, {})
+    assert await parts(upload, kind) == [("a", None, "text/plain", b"\xff")]

@@ -120,3 +120,22 @@ def test_secrets_are_not_shown(name: str) -> None:
     assert is_sensitive(name.lower().encode())
     assert headers.redacted() == {name.lower(): "***", "accept": "*/*"}
     assert "hunter2" not in repr(headers)
+
+
+@pytest.mark.parametrize(
+    "given", ["abc", b"abc", 5, ["abc"], [("a",)], [1], [("hunter2", "b", "c")], {1: "a"}, {None: "a"}]
+)
+def test_what_is_no_mapping_and_no_list_of_pairs_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"list of|is not a header name") as caught:
+        Headers(given)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_fields_stand_under_others_that_replace_those_of_their_names() -> None:
+    under = Headers([("Accept", "*/*"), ("X-A", "1"), ("x-a", "2"), ("Host", "x")])
+    own = Headers([("X-b", "1"), ("ACCEPT", "a/b"), ("x-B", "2"), ("accept", "c/d")])
+    both = under.under(own)
+    assert both.wire == b"X-A: 1\r\nx-a: 2\r\nHost: x\r\nX-b: 1\r\nACCEPT: a/b\r\nx-B: 2\r\naccept: c/d\r\n"
+    assert both.framing
+    assert under.under(Headers()).raw == under.raw
+    assert (len(under.raw), len(own.raw)) == (4, 4)

@@ -201,3 +201,62 @@ def test_a_control_character_is_refused_in_a_path(path: str) -> None:
 )
 def test_a_url_is_shown_without_its_secrets(url: str, seen: str) -> None:
     assert shown(url) == seen
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("//user:hunter2/w@host/x", "//host/x"),
+        ("https://user:hunter2/w@host/x?a=1", "https://host/x?a=***"),
+        ("https://user:hunter2?@host/x", "https://***"),
+        ("https://user:a@hunter2@host/x", "https://host/x"),
+        ("https://user:hunter2#@host/", "https://host/"),
+        ("user:hunter2@host", "host"),
+        ("user:hunter2@host?token=hunter2", "host?token=***"),
+        ("api?token=abc@hunter2", "***"),
+        ("https://host/cb#access_token=hunter2", "https://host/cb"),
+        ("https://host/v1/@scope/x", "https://host/v1/@scope/x"),
+        ("/@scope/x?a@b=1", "/@scope/x?a@b=***"),
+    ],
+)
+def test_a_password_is_not_shown_however_the_url_is_broken(url: str, seen: str) -> None:
+    assert shown(url) == seen
+    assert "hunter2" not in shown(url)
+
+
+@pytest.mark.parametrize(
+    ("params", "target"),
+    [("a=b", "/x?a=b"), ("?a=b+c&a=%20&d", "/x?a=b+c&a=%20&d"), ("q=a b", "/x?q=a%20b"), ("", "/x")],
+)
+def test_a_query_may_be_given_as_it_stands(params: str, target: str) -> None:
+    assert with_params("/x", params) == target
+
+
+@pytest.mark.parametrize("params", [5, [1], ["abc"], [("a",)], b"a=b", [("a", 1, 2)]])
+def test_what_has_no_names_and_values_is_refused(params: Any) -> None:
+    with pytest.raises(ConfigError, match="list of pairs"):
+        with_params("/x", params)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        segment,
+        lambda one: with_params("/", {"key": one}),
+        lambda one: with_params("/", {one: 1}),
+        lambda one: with_params("/", one),
+        lambda one: from_form({"key": one}),
+        lambda one: join("", one),
+    ],
+)
+@pytest.mark.parametrize("value", ["hunter2\ud800", "\udcff"])
+def test_half_a_character_is_refused(write: Any, value: str) -> None:
+    with pytest.raises(ConfigError, match="lone surrogate") as caught:
+        write(value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_escaped_as_they_are() -> None:
+    assert segment(b"\xff/") == "%FF%2F"
+    assert with_params("/", {b"n": b"\xff"}) == "/?n=%FF"
+    assert from_form({"a": b"\xff b"}) == b"a=%FF+b"

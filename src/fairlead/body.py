@@ -11,19 +11,20 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import IO, Any, Final, cast
 from urllib.parse import quote_plus
 
 from fairlead.errors import ConfigError
-from fairlead.url import pairs, text
+from fairlead.url import octets, pairs, text
 
 Source = AsyncIterable[bytes] | Iterable[bytes]
 Content = bytes | bytearray | memoryview | str | Source | IO[bytes] | Callable[[], Source]
 """A body as a caller may give it. A callable is asked for a fresh source on each attempt, so that the body can be sent again."""
 File = bytes | str | IO[bytes]
 Files = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""Name to a file, its bytes, or `(filename, file)` or `(filename, file, content type)`."""
+"""Name to a file, its bytes, or `(filename, file)` or `(filename, file, content type)`; without a filename it is a plain field."""
 Data = Mapping[str, Any] | Iterable[tuple[str, Any]] | bytes | str
 
 CHUNK: Final = 64 * 1024
@@ -65,13 +66,13 @@ def from_content(content: Content) -> bytes | Upload:
     if isinstance(content, bytes):
         return content
     if isinstance(content, str):
-        return content.encode()
+        return octets(content)
     if isinstance(content, bytearray | memoryview):
         return bytes(content)
     if isinstance(content, Upload):
         return content
     if hasattr(content, "read"):
-        return _from_file(content)
+        return _from_async_file(content) if iscoroutinefunction(content.read) else _from_file(content)
     if callable(content):
         return Upload(content)
     source = cast("object", content)  # whatever the signature says
@@ -94,7 +95,7 @@ def from_json(value: Any) -> bytes:
 
 def from_form(data: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bytes:
     """application/x-www-form-urlencoded (WHATWG URL section 5)."""
-    return "&".join([f"{quote_plus(name)}={quote_plus(text(value))}" for name, value in pairs(data)]).encode()
+    return "&".join([f"{quote_plus(octets(name))}={quote_plus(octets(value))}" for name, value in pairs(data)]).encode()
 
 
 def encode(
@@ -120,7 +121,7 @@ def multipart(fields: Mapping[str, Any] | Iterable[tuple[str, Any]], files: File
     """multipart/form-data (RFC 7578), read file by file while it is sent."""
     boundary = os.urandom(16).hex().encode()
     parts: list[tuple[bytes, bytes | Upload]] = [
-        (_part_head(boundary, name), text(value).encode()) for name, value in pairs(fields)
+        (_part_head(boundary, name), octets(value)) for name, value in pairs(fields)
     ]
     for name, given in files.items() if isinstance(files, Mapping) else files:
         filename, file, content_type = _file(name, given)
@@ -146,28 +147,31 @@ def multipart(fields: Mapping[str, Any] | Iterable[tuple[str, Any]], files: File
     return Upload(read, length=length, replayable=replayable), f"multipart/form-data; boundary={boundary.decode()}"
 
 
-def _file(name: str, given: Any) -> tuple[str, File, str]:
-    filename, file, content_type = name, given, None
+def _file(name: str, given: Any) -> tuple[str | None, File, str | None]:
+    filename: str | None = name
+    file, content_type = given, None
     if isinstance(given, tuple):
         if not 2 <= len(given) <= 3:
             raise ConfigError(f"files[{name!r}]: pass a file, (filename, file) or (filename, file, content type)")
         filename, file, content_type = (*given, None)[:3]
-    elif isinstance(path := getattr(given, "name", None), str):
-        filename = Path(path).name
-    if content_type is None:
+    elif isinstance(told := getattr(given, "filename", None) or getattr(given, "name", None), str):
+        filename = Path(told).name
+    if content_type is None and filename is not None:
         from mimetypes import guess_type
 
-        content_type = guess_type(filename)[0] or "application/octet-stream"
+        content_type = getattr(file, "content_type", None) or guess_type(filename)[0] or "application/octet-stream"
     return filename, file, content_type
 
 
-def _part_head(boundary: bytes, name: str, filename: str | None = None, content_type: str | None = None) -> bytes:
+def _part_head(boundary: bytes, name: str, filename: str | None = None, content_type: object = None) -> bytes:
     head = f'Content-Disposition: form-data; name="{_quoted(name)}"'
     if filename is not None:
-        if content_type is None or re.search(r"[\x00-\x1f\x7f]", content_type):
+        head += f'; filename="{_quoted(text(filename))}"'
+    if content_type is not None:
+        if not isinstance(content_type, str) or re.search(r"[\x00-\x1f\x7f]", content_type):
             raise ConfigError(f"files[{name!r}]: {content_type!r} is not a content type")
-        head += f'; filename="{_quoted(filename)}"\r\nContent-Type: {content_type}'
-    return b"--%b\r\n%b\r\n\r\n" % (boundary, head.encode())
+        head += f"\r\nContent-Type: {content_type}"
+    return b"--%b\r\n%b\r\n\r\n" % (boundary, octets(head))
 
 
 def _quoted(name: str) -> str:
@@ -176,14 +180,7 @@ def _quoted(name: str) -> str:
 
 
 def _from_file(file: Any) -> Upload:
-    try:
-        start = file.tell() if file.seekable() else None
-    except (AttributeError, OSError):
-        start = None
-    length = None
-    if start is not None:
-        length = file.seek(0, io.SEEK_END) - start
-        file.seek(start)
+    start, length = _extent(file)
 
     def read() -> Iterator[bytes]:
         if start is not None:
@@ -194,6 +191,36 @@ def _from_file(file: Any) -> Upload:
             yield chunk
 
     return Upload(read, length=length, replayable=start is not None)
+
+
+def _from_async_file(file: Any) -> Upload:
+    """Starlette's UploadFile and its like: reads are awaited; where it stands and how long it is, the file inside knows."""
+    start, length = _extent(getattr(file, "file", None))
+    if start is None and isinstance(size := getattr(file, "size", None), int):
+        start, length = 0, size
+
+    async def read() -> AsyncIterator[bytes]:
+        if start is not None:
+            await file.seek(start)
+        while chunk := await file.read(CHUNK):
+            yield chunk
+
+    return Upload(read, length=length, replayable=start is not None)
+
+
+def _extent(file: Any) -> tuple[int | None, int | None]:
+    """Where a file stands and how many bytes it has from there; None where it cannot go back."""
+    try:
+        if not file.seekable():
+            return None, None
+        start = file.tell()
+    except (AttributeError, OSError):
+        return None, None
+    except ValueError:
+        raise ConfigError("the file is closed: open it again") from None
+    length = file.seek(0, io.SEEK_END) - start
+    file.seek(start)
+    return start, max(length, 0)
 
 
 def _piece(chunk: object) -> bytes:

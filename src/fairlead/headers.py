@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from fairlead.errors import ConfigError
 
@@ -45,7 +45,7 @@ class Headers(MutableMapping[str, str]):
         if isinstance(headers, Headers):
             self._pairs, self._wire, self.framing = headers._pairs.copy(), headers._wire, headers.framing
         elif headers:
-            for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            for name, value in _fields(headers):
                 self.add(name, value)
 
     @classmethod
@@ -58,7 +58,7 @@ class Headers(MutableMapping[str, str]):
     def add(self, name: str | bytes, value: str | bytes) -> None:
         """Add a field, beside any of that name; raises ConfigError for what would break the line."""
         key = name.encode("latin-1", "replace") if isinstance(name, str) else name
-        if _NAME(key) is None:
+        if type(key) is not bytes or _NAME(key) is None:
             raise ConfigError(f"{name!r} is not a header name: use letters, digits and hyphens")
         try:
             field = value.encode("latin-1") if isinstance(value, str) else value
@@ -102,6 +102,16 @@ class Headers(MutableMapping[str, str]):
         both._pairs, both._wire = self._pairs + others._pairs, self.wire + others.wire
         both.framing = self.framing or others.framing
         return both
+
+    def under(self, own: Headers) -> Headers:
+        """These fields and then `own`, all of them: a name there replaces every field of that name here."""
+        names = {name.lower() for name, _ in own._pairs}
+        kept = [pair for pair in self._pairs if pair[0].lower() not in names]
+        if len(kept) == len(self._pairs):
+            return self.joined(own)
+        below = Headers.received(kept)
+        below.framing = self.framing
+        return below.joined(own)
 
     def copy(self) -> Headers:
         copy = Headers.__new__(Headers)
@@ -149,3 +159,17 @@ class Headers(MutableMapping[str, str]):
     def redacted(self) -> dict[str, str]:
         """The fields as a log may show them: the values of sensitive names are replaced by `***`."""
         return {name: "***" if is_sensitive(name.encode("latin-1")) else value for name, value in self.items()}
+
+
+def _fields(headers: Any) -> Iterator[tuple[str | bytes, str | bytes]]:
+    """Name and value, one by one; no value is shown, as it may be a secret."""
+    if isinstance(headers, str | bytes) or not isinstance(headers, Iterable):
+        raise ConfigError(f"headers= is {type(headers).__name__}: pass a mapping, or a list of (name, value)")
+    for pair in headers.items() if isinstance(headers, Mapping) else headers:
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"headers= has {type(pair).__name__} where (name, value) stands: pass a mapping, or a list of pairs"
+            ) from None
+        yield name, value

@@ -7,17 +7,17 @@ odd, can choose another host (RFC 3986 section 3; RFC 9110 section 4.3.1 for the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from fairlead.errors import ConfigError
 
-Params = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""Query parameters. A list repeats its name, None leaves the name out, booleans are `true` and `false`."""
+Params = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
+"""Query parameters, or a query as it stands. A list repeats its name, None leaves the name out, booleans are `true` and `false`."""
 
 _PORTS: Final = {"http": 80, "https": 443}
 _URL: Final = re.compile(
@@ -26,6 +26,7 @@ _URL: Final = re.compile(
     r"(?P<target>[/?][^#]*)?(?:#.*)?",
     re.DOTALL,
 )
+_LEAD: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _HOST: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 _READY: Final = re.compile(r"(?:[!$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})*").fullmatch
 _LISTS: Final = (list, tuple, set, frozenset)
@@ -89,41 +90,58 @@ def ready(target: str) -> str:
             f"control character {control[0]!r} in the path {shown(target)!r}: escape the value or refuse it"
         )
     target = target.partition("#")[0]
-    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target), safe=_KEPT)
+    return quote(octets(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target)), safe=_KEPT)
 
 
 def segment(value: object) -> str:
     """One path segment: every reserved character of `value` is escaped, and dots alone are refused (RFC 3986 section 5.2.4)."""
-    written = text(value)
-    if value is None or not written.strip("."):
+    if value is None or not octets(value).strip(b"."):
         raise ConfigError(f"{value!r} cannot be a path segment: it would be another path")
-    return _quoted(written)
+    return _quoted(value)
 
 
 def with_params(target: str, params: Params) -> str:
     """The target with the parameters added to the query it has."""
-    query = "&".join([f"{_quoted(name)}={_quoted(text(value))}" for name, value in pairs(params)])
+    if isinstance(params, str):
+        query = ready(params.removeprefix("?"))
+    else:
+        query = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in pairs(params)])
     if not query:
         return target
     return f"{target}{'&' if '?' in target else '?'}{query}"
 
 
-def pairs(params: Params) -> Iterable[tuple[str, Any]]:
+def pairs(params: Params) -> Iterator[tuple[str, Any]]:
     """Name and value, one by one: lists spread out, None left out."""
-    for name, value in params.items() if isinstance(params, Mapping) else params:
+    if isinstance(params, str):
+        params = parse_qsl(params.removeprefix("?"), keep_blank_values=True)
+    if not isinstance(params, Iterable):
+        raise ConfigError(f"{type(params).__name__} has no names and values: pass a mapping, or a list of pairs")
+    for pair in params.items() if isinstance(params, Mapping) else params:
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"{type(pair).__name__} is no name with its value: pass a mapping, or a list of pairs"
+            ) from None
         if isinstance(value, _LISTS):
-            yield from ((str(name), one) for one in value if one is not None)
+            yield from ((text(name), one) for one in value if one is not None)
         elif value is not None:
-            yield str(name), value
+            yield text(name), value
 
 
 def shown(url: str) -> str:
-    """The URL as a log or an error may show it: no user, no password, and of the query only the names."""
-    place, mark, query = url.partition("?")
+    """The URL as a log or an error may show it: no user, no password, no fragment, and of the query only the names."""
+    if "@" in url and (url[:1] != "/" or url[:2] == "//") and _URL.fullmatch(url) is None:
+        # A password that was not escaped may hold any character, and what follows a ? may be a query's.
+        before, _, after = url.rpartition("@")
+        lead = _LEAD.match(url)
+        url = (lead[0] if lead is not None else "") + ("***" if "?" in before else after)
+    place, mark, query = url.partition("#")[0].partition("?")
     place = re.sub(r"(?<=//)[^/@]*@", "", place)
     if not mark:
         return place
-    names = [part.partition("=")[0] for part in query.partition("#")[0].split("&")]
+    names = [part.partition("=")[0] for part in query.split("&")]
     return place + "?" + "&".join([f"{name}=***" for name in names if name])
 
 
@@ -144,8 +162,20 @@ def text(value: object) -> str:
     return str(value)
 
 
-def _quoted(written: str) -> str:
-    return written if _UNRESERVED(written) is not None else quote(written, safe="~")
+def octets(value: object) -> bytes:
+    """The same in UTF-8; bytes are taken as they are. Raises ConfigError for half a character."""
+    if isinstance(value, bytes):
+        return value
+    try:
+        return text(value).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"the text has a lone surrogate at {error.start}, which is no character: correct it, or pass bytes"
+        ) from None
+
+
+def _quoted(value: object) -> str:
+    return value if type(value) is str and _UNRESERVED(value) is not None else quote(octets(value), safe="~")
 
 
 def _ascii_host(host: str, url: str) -> str:
