@@ -97,6 +97,29 @@ class TestRequests:
         assert sent(engine).headers.get_list("x-b") == ["2"]
 
     @virtual_time
+    async def test_every_field_of_a_call_is_sent_in_its_order_and_its_case(self):
+        own = [("X-Tag", "one"), ("x-tag", "two"), ("X-Other", "1")]
+        async with HTTPClient(BASE, headers=own, engine=script()) as client:
+            assert client.build_request("GET", "/").headers.raw[-3:] == [
+                (b"X-Tag", b"one"),
+                (b"x-tag", b"two"),
+                (b"X-Other", b"1"),
+            ]
+            request = client.build_request("GET", "/", headers=[("X-TAG", "a"), ("Accept", "b"), ("x-Tag", "c")])
+        assert request.headers.raw[-4:] == [(b"X-Other", b"1"), (b"X-TAG", b"a"), (b"Accept", b"b"), (b"x-Tag", b"c")]
+        assert request.headers.get_list("accept") == ["b"]
+
+    @virtual_time
+    async def test_params_may_be_a_query_as_it_stands(self):
+        async with (
+            HTTPClient(BASE, engine=script()) as plain,
+            HTTPClient(BASE, params="lang=en&page=1", engine=script()) as own,
+        ):
+            assert plain.build_request("GET", "/", params="a=b+c").target == "/v1/?a=b+c"
+            assert own.build_request("GET", "/", params="page=2&q=b+c").target == "/v1/?lang=en&page=2&q=b+c"
+            assert own.build_request("GET", "/", params=iter([("page", 2)])).target == "/v1/?lang=en&page=2"
+
+    @virtual_time
     async def test_the_defaults_of_a_client_are_not_changed_by_a_request(self):
         engine = script(200, 200)
         async with HTTPClient(BASE, engine=engine) as client:
@@ -347,6 +370,48 @@ class TestLife:
         assert Tides(timeout=5.0, engine=script()).timeout.total == 5.0
         assert Tides("https://other.test", engine=script()).base_url == "https://other.test"
         assert Tides(engine=script()).name == "Tides"
+
+    @pytest.mark.parametrize(
+        ("key", "value", "told"),
+        [
+            ("base_url", 5, "base_url=5"),
+            ("timeout", "5", "timeout='5'"),
+            ("max_retries", 1.5, "max_retries=1.5"),
+            ("max_retries", True, "max_retries=True"),
+            ("retry_delay", None, "retry_delay=None"),
+            ("retry_backoff", "2", "retry_backoff='2'"),
+            ("max_connections", "5", "max_connections='5'"),
+            ("max_keepalive_connections", 1.0, "max_keepalive_connections=1.0"),
+            ("http2", "yes", "http2='yes'"),
+            ("verify", None, "verify=None"),
+            ("proxy", {"http": "http://me:hunter2@proxy"}, "proxy=dict"),
+            ("auth", "hunter2", "auth=str"),
+            ("auth", ("hunter2",), "auth=tuple"),
+            ("policies", Retry(), "policies=Retry"),
+            ("allow_origins", "https://a.test", "allow_origins='https://a.test'"),
+            ("sinks", print, "sinks=builtin"),
+            ("health_path", None, "health_path=None"),
+            ("name", 5, "name=5"),
+        ],
+    )
+    def test_a_keyword_of_another_type_is_told_with_its_value_and_the_mend(self, key, value, told):
+        with pytest.raises(ConfigError, match="cannot work: pass ") as caught:
+            HTTPClient(**{"base_url": BASE, "engine": script(), key: value})
+        assert str(caught.value).startswith(f"HTTPClient: {told}")
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("headers", ["abc", {"X": 1}, [1], {"X": None}, {1: "a"}])
+    def test_headers_of_another_type_are_told(self, headers):
+        with pytest.raises(ConfigError, match="header"):
+            HTTPClient(BASE, headers=headers, engine=script())
+
+    def test_a_token_alone_is_no_auth_of_a_class(self):
+        class Weather(HTTPClient, base_url=BASE):
+            auth = "hunter2"
+
+        with pytest.raises(ConfigError, match=r"Weather: auth=str cannot work: pass Bearer") as caught:
+            Weather(engine=script())
+        assert "hunter2" not in str(caught.value)
 
     def test_an_unknown_keyword_is_told_which_was_meant(self):
         with pytest.raises(TypeError, match="did you mean 'timeout'"):

@@ -120,11 +120,8 @@ class HTTPClient(BaseAPIClient):
         """The request that `send` takes: the path joined to the base URL, the client's headers and params under one's own."""
         origin, target = self._locate(path)
         if params or self._params:
-            target = with_params(target, self._merged(params))
-        fields = self._headers.copy()
-        if headers:
-            for name, value in Headers(headers).multi_items():
-                fields[name] = value
+            target = self._with_params(target, params or ())
+        fields = self._headers.under(Headers(headers)) if headers else self._headers.copy()
         body: bytes | Upload | None = b""
         if json is not None or data is not None or content is not None or files is not None:
             body, content_type = encode(content=content, json=json, data=data, files=files)
@@ -135,8 +132,10 @@ class HTTPClient(BaseAPIClient):
             fields["Idempotency-Key"] = idempotency_key or uuid.uuid4().hex
         return Request.build(method, origin, target, fields, body or b"")
 
-    def _merged(self, params: Params | None) -> Params:
-        """The client's params under the call's own: a name of the call replaces the client's."""
-        own = list(pairs(params)) if params else []
-        names = {name for name, _ in own}
-        return [pair for pair in self._params if pair[0] not in names] + own
+    def _with_params(self, target: str, params: Params) -> str:
+        """The client's params and then the call's own: a name of the call replaces the client's."""
+        if not self._params:
+            return with_params(target, params)
+        own = params if isinstance(params, str) else list(pairs(params))
+        names = {name for name, _ in pairs(own)}
+        return with_params(with_params(target, [pair for pair in self._params if pair[0] not in names]), own)

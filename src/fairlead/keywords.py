@@ -109,6 +109,29 @@ SETTINGS: Final[Mapping[str, Any]] = {
 }
 """What the environment may say, and as which type."""
 
+_MANY: Final = (tuple, list, set, frozenset)
+KINDS: Final[Mapping[str, tuple[tuple[type | None, ...], str]]] = {
+    "base_url": ((str,), "a string, such as https://host"),
+    "name": ((str, None), "a string"),
+    "timeout": ((int, float, Timeout, None), "a number of seconds, a Timeout, or None"),
+    "max_retries": ((int,), "a whole number"),
+    "retry_delay": ((int, float), "a number of seconds"),
+    "retry_backoff": ((int, float), "a number"),
+    "max_connections": ((int, None), "a whole number, or None for no bound"),
+    "max_keepalive_connections": ((int, None), "a whole number, or None for no bound"),
+    "http2": ((bool,), "True or False"),
+    "verify": ((bool, str, SSLContext), "True, False, a path, or an SSLContext"),
+    "cert": ((str, tuple, None), "a path, or (certificate, key)"),
+    "proxy": ((str, None), "a URL as a string"),
+    "trace_enabled": ((bool, None), "True, False or None"),
+    "raise_for_status": ((bool,), "True or False"),
+    "policies": ((*_MANY, None), "a tuple of policies"),
+    "allow_origins": (_MANY, "a tuple of origins"),
+    "sinks": (_MANY, "a tuple of sinks"),
+    "health_path": ((str,), "a string"),
+}
+"""What a keyword may be, as types and in words. Headers and params are checked as they are read; an engine, as it is made."""
+
 
 class CallOptions(TypedDict, total=False):
     """The keywords that every verb takes."""
@@ -145,6 +168,13 @@ def choose(owner: type, keywords: Mapping[str, Any], given: Mapping[str, Any], *
     """Every question answered for a client of class `owner`, by what its constructor was given, its environment, its class."""
     told = from_environment(owner.__name__, SETTINGS) if settings else {}
     chosen = cast("Chosen", {**DEFAULTS, **keywords, **told, **checked(owner.__name__, given)})
+    for keyword, value in chosen.items():
+        if keyword in KINDS and not _is(value, KINDS[keyword][0]):
+            raise _wrong(owner, keyword, value, KINDS[keyword][1])
+    for auth in (chosen["auth"], getattr(owner, "auth", None)):
+        pair = isinstance(auth, tuple) and len(auth) == 2
+        if auth is not None and not (pair or isinstance(auth, property) or hasattr(auth, "bind")):
+            raise _wrong(owner, "auth", auth, 'Bearer("..."), or (name, password)')
     for name in ("max_connections", "max_keepalive_connections"):
         number = chosen[name]
         if number is not None and number < 1:
@@ -152,9 +182,19 @@ def choose(owner: type, keywords: Mapping[str, Any], given: Mapping[str, Any], *
     return chosen
 
 
+def _is(value: object, kinds: tuple[type | None, ...]) -> bool:
+    if value is None or isinstance(value, bool):  # a bool is an int to Python, and to nobody else
+        return (None if value is None else bool) in kinds
+    return isinstance(value, tuple(kind for kind in kinds if kind is not None))
+
+
+def _wrong(owner: type, name: str, value: object, mend: str) -> ConfigError:
+    plain = name != "auth" and (value is None or isinstance(value, int | float | str))
+    told = repr(value) if plain else type(value).__name__  # what holds more than that may hold a secret
+    return ConfigError(f"{owner.__name__}: {name}={told} cannot work: pass {mend}")
+
+
 def default_headers(own: HeaderTypes | None) -> Headers:
     """The header fields of every request of a client: its own, over those of the library."""
     headers = Headers({"Accept": "*/*", "Accept-Encoding": accepted(), "User-Agent": f"fairlead/{__version__}"})
-    for name, value in Headers(own).multi_items():
-        headers[name] = value
-    return headers
+    return headers.under(Headers(own))
