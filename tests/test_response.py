@@ -8,6 +8,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from encodings.aliases import aliases
 from typing import Any, TypedDict
 
 import msgspec
@@ -92,6 +93,32 @@ def test_one_made_by_hand_has_what_it_is_given() -> None:
 )
 def test_text_is_read_by_its_charset(kind: str, text: str) -> None:
     assert Response(200, {"Content-Type": kind}, b"\xc3\xa9\xff").text == text
+
+
+@pytest.mark.parametrize(
+    "charset", [*sorted({*aliases, *aliases.values()}), "idna", "undefined", "punycode", "aliases", "x" * 999]
+)
+async def test_text_is_read_whatever_charset_is_named(charset: str) -> None:
+    kind = f"text/plain; charset={charset}"
+    response, _ = arriving(b"\xff\xfe\0\0a\\x", b"\xe9", kind=kind)
+    assert isinstance("".join([text async for text in response.aiter_text()]), str)
+    assert isinstance(Response(200, {"Content-Type": kind}, b"\xff\xfe\0\0a\\x\xe9").text, str)
+    assert isinstance(Response(200, {"Content-Type": kind}, b"a\xff\\x\xe9").text, str)
+
+
+async def test_a_stream_without_the_mark_that_its_charset_needs_says_so() -> None:
+    response, _ = arriving(b"hunter", b"2", kind="text/plain; charset=utf-16")
+    with pytest.raises(DecodeError, match="charset") as caught:
+        await anext(response.aiter_text())
+    assert caught.value.request is REQUEST
+    response.close()
+
+
+@pytest.mark.parametrize(
+    "charset", ["base64", "hex", "zlib", "bz2", "rot13", "idna", "undefined", "punycode", "unicode_escape"]
+)
+def test_what_is_no_charset_is_read_as_utf_8(charset: str) -> None:
+    assert Response(200, {"Content-Type": f"text/plain; charset={charset}"}, b"aGk\\n=\xc3\xa9").text == "aGk\\n=\u00e9"
 
 
 @dataclass
@@ -213,6 +240,31 @@ async def test_a_stream_left_half_way_is_closed() -> None:
     assert (response.is_closed, response.complete, response.error, body.closed) == (True, False, None, 1)
 
 
+async def test_a_stream_left_half_way_is_not_read_on() -> None:
+    response, _ = arriving(b"one", b"two")
+    async for chunk in response.aiter_bytes():
+        assert chunk == b"one"
+        break
+    for read in (response.aiter_bytes, response.aiter_raw, response.aiter_lines, response.aiter_text):
+        with pytest.raises(FairleadError, match=r"left half-way|is closed") as caught:
+            await anext(read())
+        assert type(caught.value) is FairleadError
+    with pytest.raises(FairleadError, match=r"left half-way|is closed"):
+        await response.aread()
+
+
+async def test_a_second_reader_is_told_and_the_first_reads_on() -> None:
+    response, _ = arriving(b"one", b"two")
+    first = response.aiter_bytes()
+    assert await anext(first) == b"one"
+    with pytest.raises(FairleadError, match="being read already") as caught:
+        await response.aread()
+    assert type(caught.value) is FairleadError
+    assert caught.value.request is REQUEST
+    assert [chunk async for chunk in first] == [b"two"]
+    assert response.complete
+
+
 @pytest.mark.parametrize(
     ("pieces", "lines"),
     [
@@ -222,12 +274,32 @@ async def test_a_stream_left_half_way_is_closed() -> None:
         ([b"a\n", b"\n", b"b\r"], ["a", "", "b"]),
         ([b"h\xc3", b"\xa9\n"], ["h\u00e9"]),
         ([b"x" * 10, b"y\nz"], ["xxxxxxxxxxy", "z"]),
+        ([b"a\r", b"\r", b"\n", b"\r", b"b"], ["a", "", "", "b"]),
+        ([b"\r", b""], [""]),
+        ([b"\r"], [""]),
         ([], []),
     ],
 )
 async def test_lines_end_where_they_end_however_they_are_cut(pieces: list[bytes], lines: list[str]) -> None:
     response, _ = arriving(*pieces)
     assert [line async for line in response.aiter_lines()] == lines
+
+
+async def test_a_long_line_is_split_where_it_is_new() -> None:
+    pieces = [b"x" * 1000] * 500 + [b"\ny"]
+    seen = 0
+
+    class Counting:
+        def split(self, text: str) -> list[str]:
+            nonlocal seen
+            seen += len(text)
+            return text.split("\n")
+
+    response, _ = arriving(*pieces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fairlead.response._ENDS", Counting())
+        assert [line async for line in response.aiter_lines()] == ["x" * 500_000, "y"]
+    assert seen == 500_002
 
 
 async def test_text_is_never_cut_inside_a_character() -> None:

@@ -23,6 +23,9 @@ from fairlead.typed import decoder
 T = TypeVar("T")
 
 _CHARSET: Final = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
+_ENDS: Final = re.compile(r"\r\n|\n|\r")
+_UNREADABLE: Final = frozenset({"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape"})
+"""Codecs of Python's own that call themselves text, and are no charset of anybody's."""
 
 
 class Seconds(float):
@@ -61,7 +64,7 @@ class Response:
 
     __slots__ = (
         "_body", "_callbacks", "_coding", "_content", "_headers", "_pairs", "_seconds",
-        "complete", "error", "is_closed", "request", "status_code", "upstream",
+        "_taken", "complete", "error", "is_closed", "request", "status_code", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +119,7 @@ class Response:
         self._coding: Coding | None = None
         self._callbacks: list[Callable[[], object]] | None = None
         self._seconds = seconds
+        self._taken = False
         self.is_closed = True
         self.complete = True
         """Whether the whole body arrived."""
@@ -230,6 +234,13 @@ class Response:
             raise FairleadError(
                 "the stream is closed: read it inside its `async with`", request=self.request, phase="body"
             )
+        if self._taken:
+            raise FairleadError(
+                "the stream is being read already, or was left half-way: one loop reads it, once",
+                request=self.request,
+                phase="body",
+            )
+        self._taken = True
         try:
             began = False
             while chunk := await self._body.read():
@@ -256,29 +267,40 @@ class Response:
         """The body as text, never cut inside a character."""
         decode = codecs.getincrementaldecoder(self._charset())("replace").decode
         async for chunk in self.aiter_bytes():
-            if text := decode(chunk):
+            try:
+                text = decode(chunk)
+            except UnicodeError:  # UTF-16 without its mark: the order of its bytes is not guessed
+                raise DecodeError("the body does not begin as its charset does", response=self) from None
+            if text:
                 yield text
         if text := decode(b"", final=True):
             yield text
 
     async def aiter_lines(self) -> AsyncIterator[str]:
         """The body line by line, without the line ends (LF, CR LF or CR)."""
-        held = ""
+        held: list[str] = []  # the line so far, joined once, so that a long one costs no more than its length
+        end = ""
         async for text in self.aiter_text():
-            held += text
             # A CR at the end may be the first half of a CR LF.
-            *lines, held = re.split(r"\r\n|\n|\r(?!\Z)", held)
+            whole = (end + text).removesuffix("\r")
+            end = "\r" if text.endswith("\r") else ""
+            *lines, rest = _ENDS.split(whole)
             for line in lines:
-                yield line
-        if held:
-            yield held.removesuffix("\r")
+                yield "".join([*held, line])
+                held.clear()
+            held.append(rest)
+        if end or any(held):
+            yield "".join(held)
 
     def _charset(self) -> str:
+        """The charset that is named, if it is one: some of Python's codecs are none, and raise whatever they are given."""
         found = _CHARSET.search(self.headers.get("content-type", ""))
         try:
-            return codecs.lookup(found[1]).name if found else "utf-8"
+            codec = codecs.lookup(found[1] if found is not None else "utf-8")
         except LookupError:
             return "utf-8"
+        known = codec._is_text_encoding and codec.name.replace("-", "_") not in _UNREADABLE
+        return codec.name if known else "utf-8"
 
     def __repr__(self) -> str:
         return f"<Response [{self.status_code}]>"
