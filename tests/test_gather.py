@@ -140,6 +140,13 @@ async def test_of_two_failed_required_parts_the_first_is_raised():
 
 
 @virtual_time
+async def test_required_names_may_come_from_an_iterator():
+    with pytest.raises(ConnectFailed):
+        await gather({"a": after(0.1, ConnectFailed()), "b": after(9)}, required=iter(["a", "b"]))
+    assert now() == pytest.approx(0.1)
+
+
+@virtual_time
 async def test_a_late_required_part_is_a_deadline_exceeded():
     slow = Watched()
     with pytest.raises(DeadlineExceeded, match=r"required part 'user' gave no answer within 0\.5 s"):
@@ -204,6 +211,14 @@ async def test_a_response_is_answered_as_its_json_or_its_text():
     )
     assert result.data["json"].status_code == 200
     assert result.as_dict()["data"] == {"json": {"id": 1}, "text": "hello"}
+
+
+@pytest.mark.parametrize("content", ["", "{broken", "caf\u00e9"])
+@virtual_time
+async def test_a_response_that_says_json_and_is_none_is_answered_as_its_text(content):
+    answer = Response(200, {"Content-Type": "application/json"}, content)
+    result = await gather({"odd": after(0, answer)})
+    assert result.as_dict()["data"] == {"odd": content}
 
 
 @virtual_time

@@ -28,7 +28,7 @@ Parts = Mapping[str, Awaitable[Any] | None]
 async def gather(
     parts: Parts,
     *,
-    required: Collection[str] = (),
+    required: Iterable[str] = (),
     within: float | None = None,
     default: Mapping[str, Any] | None = None,
 ) -> Gathered:
@@ -38,11 +38,12 @@ async def gather(
     late raises DeadlineExceeded. `default` fills the data of a part that has none; its status stays what it was.
     """
     fills = default or {}
-    _check(parts, required, fills, within)
+    names = required if isinstance(required, str) else tuple(required)  # an iterator is read once
+    _check(parts, names, fills, within)
     loop = asyncio.get_running_loop()
     began = loop.time()
     tasks = {name: ensure_future(part) for name, part in parts.items() if part is not None}
-    vital: dict[Future[Any], str] = {tasks[name]: name for name in required}
+    vital: dict[Future[Any], str] = {tasks[name]: name for name in names}
     waited: set[Future[Any]] = set(tasks.values())
     ended: dict[Future[Any], float] = {}
     gate: Future[None] = loop.create_future()

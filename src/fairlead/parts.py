@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from asyncio import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from fairlead.errors import DecodeError
 from fairlead.message import Response
 from fairlead.tasks import fault, safe
 
@@ -72,4 +74,7 @@ def milliseconds(seconds: float) -> float:
 def _plain(value: Any) -> Any:
     if not isinstance(value, Response):
         return value
-    return value.json() if "json" in value.headers.get("content-type", "") else value.text
+    if "json" in value.headers.get("content-type", ""):
+        with suppress(DecodeError):
+            return value.json()
+    return value.text
