@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
 
 from fairlead.body import Upload
-from fairlead.errors import ConfigError
+from fairlead.errors import ConfigError, Disconnected, FairleadError, StatusError
 from fairlead.headers import Headers
 from fairlead.request import Request
+from fairlead.response import Response
 from fairlead.url import Origin
 
 
@@ -82,3 +85,31 @@ def test_what_it_says_of_itself_holds_no_secret(given: Any) -> None:
     request = Request("GET", "http://a.example/x", **given)
     assert repr(request) == "<Request GET http://a.example/x>"
     assert request.place == "http://a.example/x"
+
+
+SECRETS = {"Authorization": "Bearer hunter2", "X-Api-Key": "hunter2", "Accept": "a/b"}
+
+
+@pytest.mark.parametrize("content", [b"hunter2", iter([b"hunter2"]), lambda: [b"hunter2"]])
+@pytest.mark.parametrize(
+    "raised",
+    [lambda request: Disconnected(request=request), lambda request: StatusError(Response(500, request=request))],
+)
+def test_an_error_goes_to_another_process_without_the_secrets_of_its_request(raised: Any, content: Any) -> None:
+    request = Request("POST", "http://a.example/x?token=hunter2", headers=SECRETS, content=content)
+    error: FairleadError = raised(request)
+    sent = pickle.dumps(error)
+    assert b"hunter2" not in sent
+    copied = pickle.loads(sent)
+    assert (type(copied), str(copied)) == (type(error), str(error))
+    assert copied.request.headers == {"authorization": "***", "x-api-key": "***", "accept": "a/b"}
+    assert (copied.request.method, copied.request.url) == ("POST", "http://a.example/x")
+
+
+def test_a_request_that_is_copied_keeps_what_it_has() -> None:
+    request = Request("POST", "http://a.example/x?a=1", headers=SECRETS, content=b"x")
+    for copied in (copy.copy(request), copy.deepcopy(request)):
+        assert copied.headers.raw == request.headers.raw
+        assert (copied.url, copied.content) == (request.url, b"x")
+        copied.headers["Accept"] = "c/d"
+    assert request.headers["accept"] == "a/b"

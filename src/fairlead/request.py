@@ -96,5 +96,16 @@ class Request:
         copy.headers = self.headers if headers is None else headers
         return copy
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, as by an error that goes to another process, it keeps its method and its place: the rest may hold secrets."""
+        fields = Headers(self.headers.redacted())
+        return Request.build, (self.method, self.origin, self.target.partition("?")[0], fields)
+
+    def __copy__(self) -> Request:
+        return self.replace(headers=self.headers.copy())
+
+    def __deepcopy__(self, memo: object) -> Request:
+        return self.__copy__()
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.place}>"
