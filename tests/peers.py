@@ -71,15 +71,20 @@ class Line:
     async def body(self, seen: Seen) -> bytes:
         if seen.get(b"transfer-encoding") == b"chunked":
             chunks = []
-            while size := int(await self.reader.readline(), 16):
+            while size := int(await self._line(), 16):
                 chunks.append(await self.reader.readexactly(size))
-                assert await self.reader.readline() == b"\r\n"
-            assert await self.reader.readline() == b"\r\n"
+                assert await self._line() == b"\r\n"
+            assert await self._line() == b"\r\n"
             return b"".join(chunks)
         return await self.reader.readexactly(int(seen.get(b"content-length") or 0))
 
+    async def _line(self) -> bytes:
+        return await self.reader.readuntil(b"\r\n")
+
     async def say(self, *data: bytes) -> None:
         for piece in data:
+            if self.writer.transport.is_closing():
+                raise ConnectionResetError
             self.writer.write(piece)
             await self.writer.drain()
 
@@ -106,7 +111,7 @@ class Peer:
         self.talk = talk
         self._tls = tls
         self._host = host
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self.requests: list[Seen] = []
         self.words: list[bytes] = []
@@ -115,16 +120,16 @@ class Peer:
         self.open = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self._host, 0, ssl=self._tls, limit=1 << 20)
+        self._server = await asyncio.start_server(self._accept, self._host, 0, ssl=self._tls, limit=1 << 20)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=PATIENCE)
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=PATIENCE)
 
     @property
     def url(self) -> str:
@@ -145,26 +150,24 @@ class Peer:
         """Something changed: let whoever waits look again."""
         self._changed.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self.open += 1
         self.note()
-        line = Line(self, reader, writer)
+        task = asyncio.create_task(self._serve(Line(self, reader, writer)))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _serve(self, line: Line) -> None:
         try:
             await self.talk(line)
             await line.gone()
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass
-        except asyncio.CancelledError:
-            pass
         finally:
-            writer.transport.abort()
+            line.writer.transport.abort()
             with suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-            self._tasks.discard(task)
+                await line.writer.wait_closed()
             self.open -= 1
             self.note()
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio import Future, TimerHandle, Transport
-from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import httpcore2
 
 from fairlead.engines.native.dial import connect
-from fairlead.engines.transport import ended_cleanly
+from fairlead.engines.transport import ended_cleanly, unread
 from fairlead.url import Origin
 
 HIGH_WATER: Final = 256 * 1024
@@ -50,6 +49,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self._answered = self._kept = self._idle = False
         self._http1 = not backend.socks
         """Whether it speaks HTTP/1, where nothing comes that was not asked for."""
+        self.lost = False
         self.distrusted = False
         """Whether it must not serve again."""
 
@@ -82,7 +82,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         if not buffer:
             return
-        if self._http1 and self._answered:
+        if self._idle:
             self._again()
         if not self._stopped():
             self._transport.write(buffer)
@@ -96,6 +96,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> Stream:
         secured = Stream(self._backend)
+        secured._transport = self._transport  # it may be told of an end before a beginning
         try:
             transport = await self._loop.start_tls(
                 self._transport, secured, ssl_context, server_hostname=server_hostname
@@ -110,6 +111,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             raise
         self._backend.lost(self)
         secured.connection_made(transport)
+        self._backend.made(secured)
         secured._http1 = transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2"
         return secured
 
@@ -118,7 +120,9 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":  # asked of an idle connection: whether it is fit to serve again
-            return self.distrusted or self._ended or bool(self._held)
+            if self.distrusted or self._ended or self._held or self._transport.is_closing():
+                return True
+            return unread(self._transport)
         return self._transport.get_extra_info(info)
 
     # What the engine asks for
@@ -131,9 +135,8 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def rest(self, seconds: float) -> None:
         """Be idle, no longer than that."""
-        if self._http1:
-            self._idle = True
-            self._expiry = self._loop.call_later(seconds, self.abort)
+        self._idle = True
+        self._expiry = self._loop.call_later(seconds, self.abort)
 
     def _stopped(self) -> bool:
         """Whether writing on is of no use: the peer is gone, or has answered already."""
@@ -151,7 +154,6 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("Transport", transport)
-        self._backend.made(self)
 
     def data_received(self, data: bytes) -> None:
         if self._idle:
@@ -168,6 +170,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc)
+        self.lost = True
         self._backend.lost(self)
 
     def pause_writing(self) -> None:
@@ -200,18 +203,13 @@ class Backend(httpcore2.AsyncNetworkBackend):
         self._closed = False
         self._emptied: Future[None] | None = None
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> Stream:
+    async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Stream:
         try:
-            return await connect(asyncio.get_running_loop(), Origin("http", host, port), lambda: Stream(self), None)
+            stream = await connect(asyncio.get_running_loop(), Origin("http", host, port), lambda: Stream(self), None)
         except (OSError, UnicodeError) as error:
             raise httpcore2.ConnectError from error
+        self.made(stream)
+        return stream
 
     def distrust(self) -> None:
         """What was idle until now shall not serve again: one of them had died unseen."""
@@ -228,9 +226,10 @@ class Backend(httpcore2.AsyncNetworkBackend):
             await asyncio.wait({self._emptied})
 
     def made(self, stream: Stream) -> None:
-        self._streams.add(stream)
-        if self._closed:
-            stream.abort()
+        if not stream.lost:
+            self._streams.add(stream)
+            if self._closed:
+                stream.abort()
 
     def lost(self, stream: Stream) -> None:
         self._streams.discard(stream)
