@@ -370,6 +370,13 @@ def test_what_cannot_be_written_is_said_before_anything_is_sent(given: Any) -> N
         encode(**{"content": None, "json": None, "data": None, "files": None, **given})
 
 
+@pytest.mark.parametrize("files", [None, {}])
+@pytest.mark.parametrize("data", [5, [1], [("a", 1, 2)]])
+def test_a_form_without_names_is_refused_by_its_place(data: Any, files: Any) -> None:
+    with pytest.raises(ConfigError, match=r"data= (is|has) .*: pass a mapping"):
+        encode(content=None, json=None, data=data, files=files)
+
+
 async def test_bytes_of_a_field_are_sent_as_they_are() -> None:
     upload, kind = multipart({"a": b"\xff"}, {})
     assert await parts(upload, kind) == [("a", None, "text/plain", b"\xff")]

@@ -95,7 +95,9 @@ def from_json(value: Any) -> bytes:
 
 def from_form(data: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bytes:
     """application/x-www-form-urlencoded (WHATWG URL section 5)."""
-    return "&".join([f"{quote_plus(octets(name))}={quote_plus(octets(value))}" for name, value in pairs(data)]).encode()
+    return "&".join(
+        [f"{quote_plus(octets(name))}={quote_plus(octets(value))}" for name, value in pairs(data, "data=")]
+    ).encode()
 
 
 def encode(
@@ -121,7 +123,7 @@ def multipart(fields: Mapping[str, Any] | Iterable[tuple[str, Any]], files: File
     """multipart/form-data (RFC 7578), read file by file while it is sent."""
     boundary = os.urandom(16).hex().encode()
     parts: list[tuple[bytes, bytes | Upload]] = [
-        (_part_head(boundary, name), octets(value)) for name, value in pairs(fields)
+        (_part_head(boundary, name), octets(value)) for name, value in pairs(fields, "data=")
     ]
     for name, given in files.items() if isinstance(files, Mapping) else files:
         filename, file, content_type = _file(name, given)

@@ -111,18 +111,18 @@ def with_params(target: str, params: Params) -> str:
     return f"{target}{'&' if '?' in target else '?'}{query}"
 
 
-def pairs(params: Params) -> Iterator[tuple[str, Any]]:
+def pairs(params: Params, place: str = "params=") -> Iterator[tuple[str, Any]]:
     """Name and value, one by one: lists spread out, None left out."""
     if isinstance(params, str):
         params = parse_qsl(params.removeprefix("?"), keep_blank_values=True)
     if not isinstance(params, Iterable):
-        raise ConfigError(f"{type(params).__name__} has no names and values: pass a mapping, or a list of pairs")
+        raise ConfigError(f"{place} is {type(params).__name__}: pass a mapping, or a list of pairs")
     for pair in params.items() if isinstance(params, Mapping) else params:
         try:
             name, value = pair
         except (TypeError, ValueError):
             raise ConfigError(
-                f"{type(pair).__name__} is no name with its value: pass a mapping, or a list of pairs"
+                f"{place} has {type(pair).__name__} where a name and its value stand: pass a mapping, or a list of pairs"
             ) from None
         if isinstance(value, _LISTS):
             yield from ((text(name), one) for one in value if one is not None)
