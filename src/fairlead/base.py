@@ -66,8 +66,8 @@ class BaseAPIClient:
         self.timeout = Timeout.of(chosen["timeout"])
         self.raise_for_status = chosen["raise_for_status"]
         self.health_path = chosen["health_path"]
-        self._params = list(pairs(chosen["params"])) if chosen["params"] else []
-        self._headers = default_headers(chosen["headers"])
+        self._default_params = list(pairs(chosen["params"])) if chosen["params"] else []
+        self._default_headers = default_headers(chosen["headers"])
 
         self.upstream = Upstream(self.name, (*sinks(traces=bool(chosen["trace_enabled"])), *chosen["sinks"]))
         self.engine = engines.create(
@@ -90,7 +90,7 @@ class BaseAPIClient:
             )
         auth = Basic(*self.auth) if isinstance(self.auth, tuple) else self.auth
         self.pipeline = Pipeline(tuple(policies)).put("Auth", auth)
-        self._send = self._bind(DEFAULT, DEFAULT)
+        self._bound_send = self._bind(DEFAULT, DEFAULT)
         for declared in _declared(cls):
             declared.prepare(self)
 
@@ -117,7 +117,7 @@ class BaseAPIClient:
         bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
         deadline = inf if bounds.total is None else clock() + bounds.total
         call = Call(request, bounds, deadline, stream=stream, clock=clock)
-        send = self._send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
+        send = self._bound_send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
         try:
             response = await send(call)
         except FairleadError as error:
@@ -131,7 +131,7 @@ class BaseAPIClient:
         """Whether a GET of `health_path` (default: the base URL) answers below 500 within 5 s, in one attempt. Never raises."""
         try:
             origin, target = self._locate(self.health_path)
-            request = Request.build("GET", origin, target, self._headers.copy())
+            request = Request.build("GET", origin, target, self._default_headers.copy())
             response = await self.send(request, timeout=HEALTH, retry=None)
         except Exception:
             return False

@@ -119,9 +119,9 @@ class HTTPClient(BaseAPIClient):
     ) -> Request:
         """The request that `send` takes: the path joined to the base URL, the client's headers and params under one's own."""
         origin, target = self._locate(path)
-        if params or self._params:
+        if params or self._default_params:
             target = self._with_params(target, params or ())
-        fields = self._headers.under(Headers(headers)) if headers else self._headers.copy()
+        fields = self._default_headers.under(Headers(headers)) if headers else self._default_headers.copy()
         body: bytes | Upload | None = b""
         if json is not None or data is not None or content is not None or files is not None:
             body, content_type = encode(content=content, json=json, data=data, files=files)
@@ -134,8 +134,8 @@ class HTTPClient(BaseAPIClient):
 
     def _with_params(self, target: str, params: Params) -> str:
         """The client's params and then the call's own: a name of the call replaces the client's."""
-        if not self._params:
+        if not self._default_params:
             return with_params(target, params)
         own = params if isinstance(params, str) else list(pairs(params))
         names = {name for name, _ in pairs(own)}
-        return with_params(with_params(target, [pair for pair in self._params if pair[0] not in names]), own)
+        return with_params(with_params(target, [pair for pair in self._default_params if pair[0] not in names]), own)

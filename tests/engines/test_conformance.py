@@ -562,6 +562,7 @@ class Reached:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.here = asyncio.Event()
+        self.closed = asyncio.Event()
         self.options: dict[str, object] = {}
 
     async def hello(self, line: Line) -> None:
@@ -584,10 +585,13 @@ class Reached:
         transport.resume_reading()
 
     async def source(self) -> AsyncIterator[bytes]:
-        for number in count():
-            if number == 3:
-                self.here.set()
-            yield bytes(1 << 16)
+        try:
+            for number in count():
+                if number == 3:
+                    self.here.set()
+                yield bytes(1 << 16)
+        finally:
+            self.closed.set()
 
 
 @pytest.mark.parametrize("phase", ["connecting", "TLS", "sending", "head", "body", "stream"])
@@ -621,6 +625,7 @@ async def test_a_cancelled_call_leaves_nothing(engine, phase):
             await crowd.until(0)
         await peer.empty()
         await no_tasks()
+        assert reached.closed.is_set() == (phase == "sending")
         async with Peer(echo) as sound:
             assert (await ask(engine, sound.url, "POST", content=b"next")).content == b"next"
 
