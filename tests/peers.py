@@ -124,6 +124,10 @@ class Peer:
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
+    def stop(self) -> None:
+        """Accept nobody any more."""
+        self._server.close()
+
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
         for task in self.tasks:

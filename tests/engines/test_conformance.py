@@ -21,7 +21,7 @@ import pytest
 from fairlead import engines
 from fairlead.core import Call, Engine, Timeout
 from fairlead.engines import Wire
-from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, ProtocolError, TransportError
+from fairlead.errors import ConfigError, ConnectFailed, Disconnected, FairleadError, Knowledge, ProtocolError
 from fairlead.message import Request, Response
 from faults import FAULTS, SECRET, Fault, Stage
 from peers import PATIENCE, Crowd, Line, Peer, Talk, answer, authority, echo, moment, says
@@ -471,6 +471,23 @@ async def test_the_free_replay_is_one(engine):
         assert (len(peer.requests), peer.accepted) == (3, 2)
 
 
+async def test_what_was_sent_once_stays_unknown_when_the_replay_cannot_connect(engine):
+    async def talk(line: Line) -> None:
+        while await line.request() is not None:
+            if len(line.peer.requests) == 2:
+                line.peer.stop()
+                line.reset()
+                return
+            await line.say(answer())
+
+    async with Peer(talk) as peer:
+        await ask(engine, peer.url)
+        with pytest.raises(ConnectFailed) as caught:
+            await ask(engine, peer.url)
+        assert caught.value.knowledge is Knowledge.UNKNOWN
+        assert len(peer.requests) == 2
+
+
 async def test_the_free_replay_takes_a_new_connection(engine):
     """Where one idle connection had died, the others will have too: a restart ends them all."""
 
@@ -632,19 +649,26 @@ async def test_a_cancelled_call_leaves_nothing(engine, phase):
 
 async def test_closing_leaves_no_descriptor(engine):
     tls = authority().server("127.0.0.1")
-    async with Peer(echo) as peer, Peer(echo, tls=tls) as secure, Peer(unfinished) as slow, Peer(silent) as mute:
+    async with AsyncExitStack() as stack:
+        crowd = stack.enter_context(Crowd())
+        talks = ((echo, None), (echo, tls), (unfinished, None), (silent, None))
+        peer, secure, slow, mute = [await stack.enter_async_context(Peer(talk, tls=tls)) for talk, tls in talks]
         before = sockets()
         await asyncio.gather(*[ask(engine, one.url) for one in (peer, peer, peer, secure, secure)])
         stream = await ask(engine, slow.url, stream=True)
-        waiting = asyncio.create_task(ask(engine, mute.url))
+        waiting = [asyncio.create_task(ask(engine, mute.url)), asyncio.create_task(ask(engine, crowd.url))]
         await mute.until(lambda: bool(mute.requests))
+        await crowd.until(1)
         assert sockets() > before
         await engine.close()
         await engine.close()
-        with pytest.raises((TransportError, ConfigError)):
-            await waiting
-        with pytest.raises((TransportError, ConfigError)):
+        for task in waiting:
+            with pytest.raises(ConfigError, match="closed") as caught:
+                await task
+            assert caught.value.knowledge is Knowledge.UNKNOWN
+        with pytest.raises(ConfigError, match="closed"):
             await stream.aread()
+        await crowd.until(0)
         asked = len(peer.requests)
         with pytest.raises(ConfigError, match="closed"):
             await ask(engine, peer.url)

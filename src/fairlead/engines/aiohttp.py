@@ -16,7 +16,7 @@ from yarl import URL
 from fairlead.core import Call
 from fairlead.engines import proxy, tls
 from fairlead.engines.aiohttp_exchange import Connection, Ended, Exchange, OurRequest
-from fairlead.engines.attempt import PIECE, Attempt
+from fairlead.engines.attempt import PIECE, Attempt, Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError
 from fairlead.message import Response
@@ -36,18 +36,18 @@ class Aiohttp:
             )
         self._wire = wire
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        self._waits = Waits()
         self._session: aiohttp.ClientSession | None = None
         self._connections: set[Connection] = set()
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, call: Call, /) -> Response:
-        attempt = Attempt(call, self._wire.limits)
+        attempt = Attempt(call, self._wire.limits, self._waits)
         exchange = Exchange(attempt)
         session = self._opened()
         request = call.request
         try:
-            async with attempt.timer():
+            async with attempt.waiting():
                 try:
                     answer = await self._ask(session, exchange)
                 except Ended:
@@ -55,6 +55,7 @@ class Aiohttp:
                         raise
                     # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
                     self._distrust(request.origin)
+                    attempt.repeated = True
                     answer = await self._ask(session, exchange)
                 exchange.answered(answer)
                 pairs = list(answer.raw_headers)
@@ -67,13 +68,11 @@ class Aiohttp:
             return Response.arriving(answer.status, pairs, _Body(self, exchange), coding, request, attempt.seconds)
         except BaseException as error:
             exchange.close()
-            told = exchange.told(error)
-            if told is error:
-                raise
-            raise told from None
+            told = attempt.told(error.cause if isinstance(error, Ended) else error, exchange.told)
+            raise told from told.__cause__
 
     async def close(self) -> None:
-        self._closed = True
+        await self._waits.close()
         if self._session is not None:
             await self._session.close()
         if self._connections:
@@ -117,8 +116,6 @@ class Aiohttp:
         )
 
     def _opened(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise ConfigError("this engine is closed")
         loop = asyncio.get_running_loop()
         if self._session is None or loop is not self._loop:
             if self._loop is not None and not self._loop.is_closed():
@@ -169,15 +166,14 @@ class _Body:
             return b""
         exchange, attempt = self._exchange, self._exchange.attempt
         try:
-            async with attempt.silence():
+            async with attempt.waiting():
+                attempt.silence()
                 attempt.enter("body", "read")
                 chunk = await exchange.read()
         except BaseException as error:
             self.close()
-            told = exchange.told(error)
-            if told is error:
-                raise
-            raise told from None
+            told = attempt.told(error, exchange.told)
+            raise told from told.__cause__
         if not chunk:
             self._over = True
             self._engine.rest(exchange)

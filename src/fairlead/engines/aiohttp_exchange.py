@@ -170,11 +170,7 @@ class Exchange:
 
     def told(self, error: BaseException) -> BaseException:
         """The same fault in our own words; what is not aiohttp's is left as it is."""
-        if isinstance(error, Ended):
-            error = error.cause
         attempt, request = self.attempt, self.attempt.call.request
-        if (ours := attempt.ours(error)) is not None:
-            return ours
         if isinstance(error, aiohttp.ServerTimeoutError):
             return attempt.expired("read")
         if not isinstance(error, aiohttp.ClientError | OSError | RuntimeError):
@@ -182,7 +178,9 @@ class Exchange:
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return ConnectFailed("the proxy did not connect", request=request, phase="connecting")
         if attempt.phase == "connecting":
-            return failed(attempt.call, request.origin, error.__cause__ or error)
+            unmade = failed(attempt.call, request.origin, error.__cause__ or error)
+            unmade.__cause__ = error.__cause__
+            return unmade
         if isinstance(error, aiohttp.ClientResponseError) or (self.connection is not None and self.connection.broken):
             return attempt.not_http("its framing is broken")
         return Disconnected(request=request, phase=attempt.phase)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from time import perf_counter
 from typing import Final
 
@@ -18,7 +18,7 @@ from fairlead.engines import coding
 from fairlead.engines.native.head import declared, encode
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.wire import Limits
-from fairlead.errors import ConfigError, FairleadError, Phase, ProtocolError, TimedOut
+from fairlead.errors import ConfigError, FairleadError, Knowledge, Phase, ProtocolError, TimedOut
 from fairlead.headers import Pair
 from fairlead.message import Coding, Request
 
@@ -26,21 +26,64 @@ PIECE: Final = 64 * 1024
 _BROKEN: Final = re.compile(rb"[\x00\r\n]").search
 
 
+class Waits:
+    """Every wait of an engine, so that closing it ends them all."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._timers: set[asyncio.Timeout] = set()
+        self._emptied: asyncio.Future[None] | None = None
+
+    def add(self, timer: asyncio.Timeout) -> None:
+        self._timers.add(timer)
+
+    def discard(self, timer: asyncio.Timeout) -> None:
+        self._timers.discard(timer)
+        if self._emptied is not None and not self._timers and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    async def close(self) -> None:
+        """Every call under way ends with an error, and none begins. May be called again, and by several at once."""
+        self.closed = True
+        for timer in self._timers:
+            timer.reschedule(0.0)
+        if self._timers:
+            self._emptied = self._emptied or asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._emptied})
+
+
 class Attempt:
-    """Raises TimedOut when the deadline passed before anything was done."""
+    """Raises TimedOut when the deadline passed before anything was done, ConfigError when the engine is closed."""
 
-    __slots__ = ("_began", "_ends", "_limits", "_scope", "bound", "call", "fault", "phase", "started")
+    __slots__ = (
+        "_began",
+        "_ends",
+        "_limits",
+        "_timer",
+        "_waits",
+        "bound",
+        "call",
+        "fault",
+        "phase",
+        "repeated",
+        "started",
+    )
 
-    def __init__(self, call: Call, limits: Limits) -> None:
+    def __init__(self, call: Call, limits: Limits, waits: Waits) -> None:
         self._began = perf_counter()
         self._limits = limits
-        self._scope: asyncio.Timeout | None = None
+        self._waits = waits
+        self._timer: asyncio.Timeout | None = None
         self.call = call
         self.phase: Phase = "connecting"
         self.bound: Bound | None = None
+        self.repeated = False
+        """Whether it was sent once already, on a connection that had died."""
         self.fault: Exception | None = None
         """What the caller's own body raised while it was read."""
         self.started = call.clock()
+        if waits.closed:
+            raise ConfigError("the client is closed", request=call.request)
         if self.started >= call.deadline:
             raise self.expired()
         self._ends = ends(call, self.started)
@@ -52,39 +95,49 @@ class Attempt:
 
     # Time
 
-    def timer(self) -> asyncio.Timeout:
-        """The one timer of the wait for an answer: the engine enters it, `enter` moves it."""
-        self._scope = asyncio.timeout(None)
-        return self._scope
+    @asynccontextmanager
+    async def waiting(self) -> AsyncGenerator[None]:
+        """The one timer of a wait: for the answer, or for the next bytes of a stream. `enter` moves it."""
+        self._timer = timer = asyncio.timeout(None)
+        self._waits.add(timer)
+        try:
+            async with timer:
+                yield
+        finally:
+            self._waits.discard(timer)
 
     def enter(self, phase: Phase, bound: Bound | None = None) -> None:
         """Go on to a phase, bounded by the attempt's end, or by a bound of the call's own that comes first."""
         self.phase, self.bound = phase, None
-        due = self._ends
+        due = 0.0 if self._waits.closed else self._ends
         seconds: float | None = getattr(self.call.timeout, bound) if bound is not None else None
         if seconds is not None and (soon := self.call.clock() + seconds) < due:
             due, self.bound = soon, bound
-        if self._scope is not None:
-            self._scope.reschedule(due)
+        if self._timer is not None:
+            self._timer.reschedule(due)
 
-    def silence(self) -> asyncio.Timeout:
-        """The timer of one wait for the next bytes of a stream."""
+    def silence(self) -> None:
+        """A wait for the next bytes of a stream begins."""
         self.started = self.call.clock()
         self._ends = ends(self.call, self.started)
-        self._scope = asyncio.timeout(None)
-        return self._scope
 
     def expired(self, bound: Bound | None = None) -> TimedOut:
         """The error for an attempt whose timer ran out, or a timer of the library's that was set to `bound`."""
         return expired(self.call, started=self.started, phase=self.phase, bound=bound or self.bound)
 
-    def ours(self, error: BaseException) -> BaseException | None:
-        """What an error of the library's is that is none of its own: the caller's, a cancellation, our timer's; else None."""
+    def told(self, error: BaseException, theirs: Callable[[BaseException], BaseException]) -> BaseException:
+        """An error in our own words; `theirs` says what one of the library's own is."""
         if error is self.fault or isinstance(error, asyncio.CancelledError | FairleadError):
             return error
-        if self._scope is not None and self._scope.expired():
-            return self.expired()
-        return self.fault
+        if self._waits.closed:
+            return ConfigError("the client was closed", request=self.call.request, knowledge=Knowledge.UNKNOWN)
+        if self._timer is not None and self._timer.expired():
+            told: BaseException = self.expired()
+        else:
+            told = self.fault or theirs(error)
+        if self.repeated and isinstance(told, FairleadError):
+            told.knowledge = Knowledge.UNKNOWN
+        return told
 
     # The request
 

@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Final, cast
 
@@ -17,7 +18,7 @@ import httpcore2
 
 from fairlead.core import Call
 from fairlead.engines import proxy, tls
-from fairlead.engines.attempt import Attempt
+from fairlead.engines.attempt import Attempt, Waits
 from fairlead.engines.httpx2_sockets import Backend, Stream, Unanswered
 from fairlead.engines.native.dial import failed
 from fairlead.engines.wire import Wire
@@ -41,16 +42,16 @@ class Httpx2:
             raise ConfigError("a SOCKS proxy needs its library: pip install 'fairlead[httpx2]'")
         self._tls: ssl.SSLContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        self._waits = Waits()
         self._pools: dict[Origin, tuple[httpcore2.AsyncConnectionPool, Backend]] = {}
         self._releases: set[asyncio.Task[None]] = set()
 
     async def send(self, call: Call, /) -> Response:
-        attempt = Attempt(call, self._wire.limits)
+        attempt = Attempt(call, self._wire.limits, self._waits)
         pool, backend = self._pool(call.request.origin)
         body: _Body | None = None
         try:
-            async with attempt.timer():
+            async with attempt.waiting():
                 attempt.enter("connecting", "connect")
                 request = _request(attempt)
                 try:
@@ -60,6 +61,7 @@ class Httpx2:
                         raise
                     # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
                     backend.distrust()
+                    attempt.repeated = error.sent
                     attempt.enter("connecting", "connect")
                     response = await pool.handle_async_request(_request(attempt))
                 body = _Body(self, attempt, response)
@@ -74,14 +76,12 @@ class Httpx2:
         except BaseException as error:
             if body is not None:
                 body.close()
-            told = attempt.ours(error) or _told(attempt, error)
-            if told is error:
-                raise
-            raise told from None
+            told = attempt.told(error, partial(_told, attempt))
+            raise told from told.__cause__
 
     async def close(self) -> None:
-        self._closed = True
-        for pool, backend in self._pools.values():
+        await self._waits.close()
+        for pool, backend in list(self._pools.values()):
             await pool.aclose()
             await backend.close()
         self._pools.clear()
@@ -99,8 +99,6 @@ class Httpx2:
         stream.rest(self._wire.keepalive_expiry)
 
     def _pool(self, origin: Origin) -> tuple[httpcore2.AsyncConnectionPool, Backend]:
-        if self._closed:
-            raise ConfigError("this engine is closed")
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None and not self._loop.is_closed():
@@ -153,7 +151,8 @@ class _Body:
             return b""
         attempt = self._attempt
         try:
-            async with attempt.silence():
+            async with attempt.waiting():
+                attempt.silence()
                 attempt.enter("body")
                 chunk: bytes | None = b""
                 while chunk == b"":
@@ -162,10 +161,8 @@ class _Body:
                 await self.finish()
         except BaseException as error:
             self.close()
-            told = attempt.ours(error) or _told(attempt, error)
-            if told is error:
-                raise
-            raise told from None
+            told = attempt.told(error, partial(_told, attempt))
+            raise told from told.__cause__
         return chunk or b""
 
     async def finish(self) -> None:
@@ -216,7 +213,9 @@ def _told(attempt: Attempt, error: BaseException) -> BaseException:
     if isinstance(error, httpcore2.ReadTimeout):
         return attempt.expired("read")
     if isinstance(error, httpcore2.ConnectError):
-        return failed(attempt.call, request.origin, error.__cause__ or error)
+        unmade = failed(attempt.call, request.origin, error.__cause__ or error)
+        unmade.__cause__ = error.__cause__
+        return unmade
     if isinstance(error, httpcore2.ProxyError):
         return ConnectFailed("the proxy did not connect", request=request, phase="connecting")
     if isinstance(error, Unanswered):

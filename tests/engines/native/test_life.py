@@ -213,7 +213,10 @@ class TestSending:
             assert circuit.window.failed == 0
 
     async def test_a_trust_store_that_cannot_be_read_leaks_nothing(self):
-        async with Peer(answering) as peer, HTTPClient(f"https://127.0.0.1:{peer.port}", verify="/no/file.pem") as client:
+        async with (
+            Peer(answering) as peer,
+            HTTPClient(f"https://127.0.0.1:{peer.port}", verify="/no/file.pem") as client,
+        ):
             before = descriptors()
             for _ in range(3):
                 with pytest.raises(ConfigError, match="cannot be loaded"):
