@@ -56,18 +56,8 @@ class Attempt:
     """Raises TimedOut when the deadline passed before anything was done, ConfigError when the engine is closed."""
 
     __slots__ = (
-        "_began",
-        "_ends",
-        "_limits",
-        "_timer",
-        "_waits",
-        "bound",
-        "call",
-        "fault",
-        "phase",
-        "repeated",
-        "started",
-    )
+        "_began", "_ends", "_limits", "_timer", "_waits", "bound", "call", "fault", "phase", "repeated", "started",
+    )  # fmt: skip
 
     def __init__(self, call: Call, limits: Limits, waits: Waits) -> None:
         self._began = perf_counter()
