@@ -16,7 +16,8 @@ from yarl import URL
 from fairlead.core import Call
 from fairlead.engines import proxy, tls
 from fairlead.engines.aiohttp_exchange import Connection, Ended, Exchange, OurRequest
-from fairlead.engines.attempt import PIECE, Attempt, Waits
+from fairlead.engines.attempt import PIECE, Attempt
+from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError
 from fairlead.message import Response

@@ -17,6 +17,7 @@ from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.head import declared, encode
 from fairlead.engines.timing import Bound, ends, expired
+from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Limits
 from fairlead.errors import ConfigError, FairleadError, Knowledge, Phase, ProtocolError, TimedOut
 from fairlead.headers import Pair
@@ -24,32 +25,6 @@ from fairlead.message import Coding, Request
 
 PIECE: Final = 64 * 1024
 _BROKEN: Final = re.compile(rb"[\x00\r\n]").search
-
-
-class Waits:
-    """Every wait of an engine, so that closing it ends them all."""
-
-    def __init__(self) -> None:
-        self.closed = False
-        self._timers: set[asyncio.Timeout] = set()
-        self._emptied: asyncio.Future[None] | None = None
-
-    def add(self, timer: asyncio.Timeout) -> None:
-        self._timers.add(timer)
-
-    def discard(self, timer: asyncio.Timeout) -> None:
-        self._timers.discard(timer)
-        if self._emptied is not None and not self._timers and not self._emptied.done():
-            self._emptied.set_result(None)
-
-    async def close(self) -> None:
-        """Every call under way ends with an error, and none begins. May be called again, and by several at once."""
-        self.closed = True
-        for timer in self._timers:
-            timer.reschedule(0.0)
-        if self._timers:
-            self._emptied = self._emptied or asyncio.get_running_loop().create_future()
-            await asyncio.wait({self._emptied})
 
 
 class Attempt:
@@ -103,7 +78,7 @@ class Attempt:
         seconds: float | None = getattr(self.call.timeout, bound) if bound is not None else None
         if seconds is not None and (soon := self.call.clock() + seconds) < due:
             due, self.bound = soon, bound
-        if self._timer is not None:
+        if self._timer is not None and not self._timer.expired():
             self._timer.reschedule(due)
 
     def silence(self) -> None:

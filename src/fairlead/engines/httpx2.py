@@ -18,9 +18,10 @@ import httpcore2
 
 from fairlead.core import Call
 from fairlead.engines import proxy, tls
-from fairlead.engines.attempt import Attempt, Waits
+from fairlead.engines.attempt import Attempt
 from fairlead.engines.httpx2_sockets import Backend, Stream, Unanswered
 from fairlead.engines.native.dial import failed
+from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, Knowledge
 from fairlead.message import Response
