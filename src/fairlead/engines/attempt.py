@@ -207,12 +207,12 @@ def _fault(status: int, pairs: list[Pair], limits: Limits) -> str:
         return f"a head of more than {limits.head} bytes"
     if any(_BROKEN(name) or _BROKEN(value) for name, value in pairs):
         return "a control character in a header field"
-    lengths = [value for name, value in pairs if name.lower() == b"content-length"]
-    codings = [value for name, value in pairs if name.lower() == b"transfer-encoding"]
+    lengths = [value.strip(b" \t") for name, value in pairs if name.lower() == b"content-length"]
+    codings = [value.strip(b" \t").lower() for name, value in pairs if name.lower() == b"transfer-encoding"]
     if lengths and codings:
         return "both a Content-Length and a Transfer-Encoding"
     if len(lengths) > 1 or not all(value.isdigit() for value in lengths):
         return "a Content-Length that is not one number"
-    if codings and (len(codings) > 1 or codings[0].strip().lower() != b"chunked"):
+    if codings and (len(codings) > 1 or codings[0] != b"chunked"):
         return "a transfer coding other than one chunked"
     return ""
