@@ -136,6 +136,8 @@ class ProtocolError(TransportError):
     """What came back is not HTTP, does not match its own framing, or broke a limit."""
 
     default = "what came back is not valid HTTP"
+    too_large = False
+    """Whether the body was right, but more than we hold: to ask again would not help, and the upstream did nothing wrong."""
 
 
 class TimedOut(FairleadError, TimeoutError):

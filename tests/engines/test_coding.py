@@ -79,7 +79,7 @@ def test_more_than_the_limit_is_refused_before_it_is_held(name: bytes, compress:
     bomb = compress(bytes(50_000_000))
     made = coding(name)
     assert made is not None
-    with pytest.raises(ProtocolError, match="decodes to more than 1000 bytes: read it as a stream"):
+    with pytest.raises(ProtocolError, match="more than 1000 bytes: read it as a stream"):
         whole(made, bomb, 1000)
     made = coding(name)
     assert made is not None
@@ -146,7 +146,7 @@ def test_a_chain_within_a_chain_is_bounded() -> None:
     made = coding(b"gzip,gzip,gzip")
     bomb = gzip.compress(gzip.compress(gzip.compress(bytes(10_000_000))))
     assert made is not None
-    with pytest.raises(ProtocolError, match="more than 1000 bytes"):
+    with pytest.raises(ProtocolError, match="1000 bytes"):
         whole(made, bomb, 1000)
 
 

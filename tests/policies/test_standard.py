@@ -9,7 +9,8 @@ from calls import call, recorded
 from fairlead import policies
 from fairlead.auth import Bearer
 from fairlead.core import ORDER, Pipeline, Upstream
-from fairlead.errors import CircuitOpen, ConfigError, ConnectFailed, FairleadError
+from fairlead.engines.wire import too_large
+from fairlead.errors import CircuitOpen, ConfigError, ConnectFailed, FairleadError, ProtocolError
 from fairlead.events import CircuitOpened, Finished, Started
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit, Fallback, Observe, Retry, standard
 from fairlead.policies.circuit import CLOSED, HALF_OPEN
@@ -219,3 +220,16 @@ def test_two_that_wait_are_cut_while_the_deadline_passes():
         assert (slots.taken, len(slots.line), engine.open) == (0, 0, 0)
 
     assert at_every_step(story) > 3
+
+
+@virtual_time
+async def test_a_body_of_more_than_is_held_is_asked_for_once_and_is_no_verdict():
+    upstream, _ = recorded()
+    engine = script(then=too_large(1000))
+    send = Pipeline(standard()).bind(engine.send, upstream)
+    for _ in range(6):
+        with pytest.raises(ProtocolError, match="read it as a stream"):
+            await send(call())
+    assert len(engine.requests) == 6
+    (circuit,) = upstream.states["CircuitBreaker", "default"].values()
+    assert (str(circuit.state), circuit.window.failed) == ("closed", 0)

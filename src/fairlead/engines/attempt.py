@@ -18,7 +18,7 @@ from fairlead.engines import coding
 from fairlead.engines.native.head import declared, encode
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.waits import Waits
-from fairlead.engines.wire import Limits
+from fairlead.engines.wire import Limits, too_large
 from fairlead.errors import ConfigError, FairleadError, Knowledge, Phase, ProtocolError, TimedOut
 from fairlead.headers import Pair
 from fairlead.message import Coding, Request
@@ -164,11 +164,9 @@ class Attempt:
         async for chunk in chunks:
             size += len(chunk)
             if size > limit:
-                raise ProtocolError(
-                    f"a body of more than {limit} bytes: read it as a stream",
-                    request=self.call.request,
-                    phase="body",
-                )
+                error = too_large(limit)
+                error.request = self.call.request
+                raise error
             held.append(chunk)
         content = held[0] if len(held) == 1 else b"".join(held)
         if decode is None:

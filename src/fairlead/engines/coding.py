@@ -13,6 +13,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
+from fairlead.engines.wire import too_large
 from fairlead.errors import ProtocolError
 from fairlead.message import Coding
 
@@ -57,7 +58,7 @@ def whole(coding: Coding, content: bytes, limit: int) -> bytes:
     for piece in coding.feed(content):
         size += len(piece)
         if size > limit:
-            raise ProtocolError(f"the body decodes to more than {limit} bytes: read it as a stream", phase="body")
+            raise too_large(limit)
         pieces.append(piece)
     if content:
         coding.end()

@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fairlead.errors import ProtocolError
+
 EngineName = Literal["native", "httpx2", "aiohttp"]
 
 
@@ -37,3 +39,10 @@ class Wire:
     max_keepalive_connections: int | None = None
     keepalive_expiry: float = 30.0
     limits: Limits = field(default_factory=Limits)
+
+
+def too_large(limit: int) -> ProtocolError:
+    """The error for a buffered body of more than `limit` bytes."""
+    error = ProtocolError(f"a body of more than {limit} bytes: read it as a stream", phase="body")
+    error.too_large = True
+    return error

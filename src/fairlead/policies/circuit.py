@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from math import inf
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 from fairlead.core import Call, Send, Upstream
-from fairlead.errors import AttemptTimedOut, CircuitOpen, ConfigError, TransportError
+from fairlead.errors import AttemptTimedOut, CircuitOpen, ConfigError, ProtocolError, TransportError
 from fairlead.events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from fairlead.message import Response
 from fairlead.policies.window import Window
@@ -126,11 +126,12 @@ def verdict(upstream: Upstream) -> str | None:
 
 def went_well(outcome: Response | BaseException) -> bool | None:
     """The verdict: None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
-    if not isinstance(outcome, Response):
-        return False if isinstance(outcome, FAILURES) else None
-    if outcome.error is None:
-        return outcome.status_code < 500
-    return False if isinstance(outcome.error, FAILURES) else None
+    error = outcome.error if isinstance(outcome, Response) else outcome
+    if error is None:
+        return cast("Response", outcome).status_code < 500
+    if isinstance(error, ProtocolError) and error.too_large:
+        return None
+    return False if isinstance(error, FAILURES) else None
 
 
 class Circuit:

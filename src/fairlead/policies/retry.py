@@ -17,7 +17,7 @@ from time import time
 from typing import ClassVar, Final
 
 from fairlead.core import Call, Send, Upstream
-from fairlead.errors import AttemptTimedOut, ConfigError, Knowledge, TransportError
+from fairlead.errors import AttemptTimedOut, ConfigError, Knowledge, ProtocolError, TransportError
 from fairlead.events import Retried
 from fairlead.headers import Headers
 from fairlead.message import Response
@@ -98,6 +98,8 @@ class Retry:
                 except (TransportError, AttemptTimedOut) as error:
                     if attempt > retries or not (idempotent or error.knowledge is Knowledge.NOT_SENT):
                         raise
+                    if isinstance(error, ProtocolError) and error.too_large:
+                        raise  # it would be again
                     pause = cap(attempt) * jitter()
                     if pause >= remaining(call):
                         raise

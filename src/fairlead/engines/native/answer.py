@@ -27,7 +27,7 @@ class Answer:
 
     __slots__ = (
         "_chunked", "_headless", "_interim", "_limits", "_parser", "_streamed", "_unsure",
-        "chunks", "coding", "complete", "fault", "framed", "head_done", "headers", "odd", "read", "size", "status",
+        "chunks", "coding", "complete", "fault", "framed", "head_done", "headers", "odd", "read", "size", "status", "too_large",
     )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
@@ -49,6 +49,8 @@ class Answer:
         self.fault = ""
         self.odd = ""
         self.head_done = self.complete = self._chunked = self._unsure = False
+        self.too_large = False
+        """Whether its only fault is a body of more than is held."""
         self.framed = False
         """Whether the head says where the body ends; otherwise the end of the connection does."""
 
@@ -102,9 +104,7 @@ class Answer:
             if length == 14 and name.lower() == b"content-length":
                 self.framed = True
                 if not self._streamed and not self._headless and int(value) > self._limits.body:
-                    self.fault = (
-                        f"a body of {int(value)} bytes; at most {self._limits.body} are held: read it as a stream"
-                    )
+                    self.fault = self._too_large()
             elif length == 17 and name.lower() == b"transfer-encoding":
                 if self._chunked or value.strip().lower() != b"chunked" or self._parser.get_http_version() != "1.1":
                     self.fault = "a transfer coding other than one chunked"
@@ -157,7 +157,7 @@ class Answer:
             if self.read - self.size > limits.head + OVERHEAD + 8 * self.size:
                 return "more framing than body"
             if self.size > limits.body and not self._streamed:
-                return f"a body of more than {limits.body} bytes: read it as a stream"
+                return self._too_large()
             return ""
         if self.read > limits.head:
             return f"a head of more than {limits.head} bytes"
@@ -168,3 +168,7 @@ class Answer:
         if 0 < self.status < 100:
             return f"status {self.status:03}"
         return ""
+
+    def _too_large(self) -> str:
+        self.too_large = True
+        return f"more than {self._limits.body} bytes"

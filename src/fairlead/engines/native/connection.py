@@ -21,7 +21,7 @@ from fairlead.engines.native.answer import Answer
 from fairlead.engines.native.head import declared
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.transport import FRESH, ended_cleanly, unread
-from fairlead.engines.wire import Limits
+from fairlead.engines.wire import Limits, too_large
 from fairlead.errors import ConfigError, Disconnected, FairleadError, Phase, ProtocolError
 from fairlead.url import Origin
 
@@ -34,7 +34,7 @@ class Connection(BufferedProtocol):
     """The transport's callbacks, and the exchange they serve. `arrived` is done when the answer (of a stream: its head) is here."""
 
     __slots__ = (
-        "_alarm", "_bound", "_buffer", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
+        "_alarm", "_bound", "_buffer", "_limits", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
         "aborted", "answer", "arrived", "call", "exchanges", "failure", "idle", "lost", "origin", "transport",
     )  # fmt: skip
 
@@ -48,6 +48,7 @@ class Connection(BufferedProtocol):
     ) -> None:
         self.origin = origin
         self.answer = Answer(limits)
+        self._limits = limits
         self._loop = loop
         self._buffer = buffer
         self._on_lost = on_lost
@@ -178,8 +179,7 @@ class Connection(BufferedProtocol):
             return
         answer.feed(self._buffer[:nbytes])
         if answer.fault:
-            message = f"what came back is not valid HTTP: {answer.fault}"
-            self.fail(ProtocolError(message, request=self.call.request, phase=self.phase))
+            self.fail(self._not_http())
         elif answer.complete:
             self._alarm.clear()
             self._wake()
@@ -215,6 +215,14 @@ class Connection(BufferedProtocol):
             writable.set_result(None)
         if self.arrived is not None and not self.answer.complete:
             self._wait(self._since)
+
+    def _not_http(self) -> ProtocolError:
+        if self.answer.too_large:
+            error = too_large(self._limits.body)
+            error.request = self.call.request
+            return error
+        message = f"what came back is not valid HTTP: {self.answer.fault}"
+        return ProtocolError(message, request=self.call.request, phase=self.phase)
 
     def _wake(self) -> None:
         """Tell whoever waits: for the answer, or for the next bytes of a stream."""
