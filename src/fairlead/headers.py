@@ -41,7 +41,7 @@ class Headers(MutableMapping[str, str]):
         self._pairs: list[Pair] = []
         self._wire: bytes | None = b""
         self.framing = False
-        """Whether a field was set that an engine sets itself, so that it need not look for one in every request."""
+        """Whether an engine must look at the fields before it sends them: one that it sets itself is there, or they are a peer's."""
         if isinstance(headers, Headers):
             self._pairs, self._wire, self.framing = headers._pairs.copy(), headers._wire, headers.framing
         elif headers:
@@ -52,7 +52,7 @@ class Headers(MutableMapping[str, str]):
     def received(cls, pairs: list[Pair]) -> Self:
         """Headers as a peer sent them, taken as they are."""
         self = cls.__new__(cls)
-        self._pairs, self._wire, self.framing = pairs, None, False
+        self._pairs, self._wire, self.framing = pairs, None, True
         return self
 
     def add(self, name: str | bytes, value: str | bytes) -> None:

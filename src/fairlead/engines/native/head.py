@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from fairlead.errors import ConfigError
+from fairlead.headers import Headers
 from fairlead.message import Request
 from fairlead.url import Origin
 
@@ -17,21 +18,14 @@ def encode(request: Request) -> bytes:
     """The head. The body is framed by its length where that is known, else chunked; raises ConfigError for what cannot be framed."""
     headers = request.headers
     line = f"{request.method} {request.target} HTTP/1.1\r\n".encode()
-    content = request.content
+    if line.count(b" ") != 2 or line.count(b"\n") != 1 or line.count(b"\r") != 1:
+        # Whatever was checked when it was built: nothing that breaks a line leaves.
+        raise ConfigError("a blank or a line break in the method or the target", request=request)
     if headers.framing or request.method == "CONNECT":
-        head = line + _given(request)
-    elif not content and request.method not in _LENGTH_EXPECTED:
-        head = b"%b%b%b\r\n" % (line, _host(request.origin), headers.wire)
-    else:
-        head = b"%b%b%b%b\r\n" % (line, _host(request.origin), headers.wire, _framing(_length(request)))
-    if (
-        line.count(b" ") != 2
-        or not 0 <= head.count(b"\n") - len(headers.raw) - 2 <= 2
-        or head.count(b"\r") != head.count(b"\n")
-    ):
-        # Whatever was checked before: nothing that breaks a line leaves.
-        raise ConfigError("a blank or a line break in the method, the target or a header", request=request)
-    return head
+        return line + _given(request)
+    if not request.content and request.method not in _LENGTH_EXPECTED:
+        return b"%b%b%b\r\n" % (line, _host(request.origin), headers.wire)
+    return b"%b%b%b%b\r\n" % (line, _host(request.origin), headers.wire, _framing(_length(request)))
 
 
 def declared(request: Request) -> int | None:
@@ -43,7 +37,7 @@ def declared(request: Request) -> int | None:
 
 def _given(request: Request) -> bytes:
     """The fields of a request that brings some of those an engine sets: kept where they are true, refused where they are not."""
-    headers = request.headers
+    headers = Headers(request.headers.raw)  # checked again: they may be a peer's
     for name in ("Transfer-Encoding", "Expect", "Upgrade", "TE", "Trailer"):
         if name in headers:
             raise ConfigError(f"{name} is the engine's to set: leave it out", request=request)
