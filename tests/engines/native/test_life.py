@@ -96,7 +96,7 @@ class TestClosing:
             client = asyncio.run(used())
             asyncio.run(client.close())
             gc.collect()
-        assert client.engine._closed
+        assert client.engine._waits.closed
 
 
 class TestKeeping:

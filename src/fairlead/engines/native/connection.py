@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import BufferedProtocol, Future, Task, Transport
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Final, cast
 
@@ -239,17 +239,18 @@ class Connection(BufferedProtocol):
 
     async def _send(self, upload: Upload, length: int | None) -> None:
         sent = 0
-        async for chunk in upload:
-            if not chunk:
-                continue
-            sent += len(chunk)
-            if length is not None and sent > length:
-                break
-            if self.transport.is_closing():
-                return
-            self.transport.write(chunk if length is not None else b"%x\r\n%b\r\n" % (len(chunk), chunk))
-            if self._writable is not None:
-                await self._writable
+        async with aclosing(aiter(upload)) as chunks:
+            async for chunk in chunks:
+                if not chunk:
+                    continue
+                sent += len(chunk)
+                if length is not None and sent > length:
+                    break
+                if self.transport.is_closing():
+                    return
+                self.transport.write(chunk if length is not None else b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                if self._writable is not None:
+                    await self._writable
         if length is None:
             if not self.transport.is_closing():
                 self.transport.write(b"0\r\n\r\n")

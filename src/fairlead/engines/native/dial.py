@@ -13,6 +13,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from fairlead.core import Call
 from fairlead.engines.native.connection import Connection
 from fairlead.engines.timing import Bound, ends, expired
+from fairlead.engines.waits import Waits
 from fairlead.errors import ConnectFailed
 from fairlead.url import Origin
 
@@ -27,11 +28,11 @@ async def dial(
     make: Callable[[], Connection],
     tls: Callable[[], ssl.SSLContext],
     started: float,
-    under_way: set[asyncio.Timeout],
+    waits: Waits,
 ) -> Connection:
     """A connection to the call's origin, ready for its first request; raises ConnectFailed or TimedOut.
 
-    It is in `under_way` meanwhile, so that an engine that closes can end it.
+    It is among the engine's `waits`, so that closing ends it.
     """
     loop = asyncio.get_running_loop()
     origin = call.request.origin
@@ -40,7 +41,7 @@ async def dial(
     if call.timeout.connect is not None and loop.time() + call.timeout.connect < due:
         due, bound = loop.time() + call.timeout.connect, "connect"
     timer = asyncio.timeout_at(due)
-    under_way.add(timer)
+    waits.add(timer)
     try:
         async with timer:
             return await connect(loop, origin, make, tls() if origin.scheme == "https" else None)
@@ -51,7 +52,7 @@ async def dial(
     except (OSError, ssl.CertificateError, UnicodeError) as error:
         raise failed(call, origin, error) from error
     finally:
-        under_way.discard(timer)
+        waits.discard(timer)
 
 
 async def connect(

@@ -19,6 +19,7 @@ from fairlead.engines.native.connection import Connection
 from fairlead.engines.native.dial import dial
 from fairlead.engines.native.head import encode
 from fairlead.engines.timing import expired
+from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, FairleadError, Knowledge, ProtocolError
 from fairlead.message import Response
@@ -42,9 +43,9 @@ class Native:
         self._buffer = memoryview(bytearray(BUFFER))
         self._idle: dict[Origin, dict[Connection, None]] = {}
         self._open: set[Connection] = set()
-        self._dials: set[asyncio.Timeout] = set()
+        self._waits = Waits()
+        """Of calls that connect; those that are connected are in `_open`."""
         self._tls: ssl.SSLContext | None = None
-        self._closed = False
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, call: Call, /) -> Response:
@@ -86,16 +87,14 @@ class Native:
 
     async def close(self) -> None:
         """Every call under way ends with an error, and none begins. May be called again, and by several at once."""
-        self._closed = True
-        for timer in self._dials:
-            timer.reschedule(0.0)
+        self._waits.closed = True
         for connection in list(self._open):
             if connection.arrived is not None:
                 connection.fail(self._over(connection.call))
             connection.abort()
-        if self._loop is asyncio.get_running_loop() and (self._open or self._dials):
-            if self._emptied is None:
-                self._emptied = self._loop.create_future()
+        await self._waits.close()
+        if self._open and self._loop is asyncio.get_running_loop():
+            self._emptied = self._emptied or self._loop.create_future()
             await asyncio.wait({self._emptied})
 
     def _over(self, call: Call) -> ConfigError:
@@ -141,7 +140,7 @@ class Native:
 
     def _give(self, connection: Connection) -> None:
         """Keep a connection whose exchange ended well; give up any other."""
-        if not connection.end() or self._closed or self._clock is None:
+        if not connection.end() or self._waits.closed or self._clock is None:
             connection.abort()
             return
         idle = self._idle.get(connection.origin)
@@ -154,7 +153,7 @@ class Native:
         connection.rest(now, now + self._wire.keepalive_expiry)
 
     async def _dial(self, call: Call, started: float) -> Connection:
-        if self._closed:
+        if self._waits.closed:
             raise self._over(call)
         if sum(map(len, self._idle.values())) >= IDLE:
             # Many origins, each with few calls: what rests longest makes room.
@@ -163,14 +162,12 @@ class Native:
         origin = call.request.origin
         make = partial(Connection, loop, origin, self._buffer, self._wire.limits, self._lost)
         try:
-            connection = await dial(call, make, self._context, started, self._dials)
+            connection = await dial(call, make, self._context, started, self._waits)
         except FairleadError:
-            if self._closed:
+            if self._waits.closed:
                 raise self._over(call) from None
             raise
-        finally:
-            self._settle()
-        if self._closed:
+        if self._waits.closed:
             connection.abort()
             raise self._over(call)
         if connection.transport.is_closing():
@@ -191,10 +188,7 @@ class Native:
             idle.pop(connection, None)
             if not idle:
                 del self._idle[connection.origin]
-        self._settle()
-
-    def _settle(self) -> None:
-        if self._emptied is not None and not (self._open or self._dials or self._emptied.done()):
+        if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)
 
     def _context(self) -> ssl.SSLContext:
