@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from dataclasses import dataclass
+from math import inf
 from unittest.mock import patch
 
 import pytest
@@ -14,6 +16,7 @@ from fairlead.errors import (
     CircuitOpen,
     ConfigError,
     ConnectFailed,
+    DeadlineExceeded,
     DecodeError,
     Disconnected,
     FairleadError,
@@ -301,6 +304,17 @@ class TestPipeline:
             engine.answers.append(200)
             await client.get("/", timeout=Timeout(total=6.0))
 
+    @virtual_time
+    async def test_a_deadline_of_ones_own_caller_is_no_verdict(self):
+        async with HTTPClient(BASE, engine=script(then=inf), timeout=3.0) as client:
+            for _ in range(6):
+                with pytest.raises(DeadlineExceeded):
+                    await client.send(
+                        client.build_request("GET", "/"), deadline=asyncio.get_running_loop().time() + 0.1
+                    )
+            (circuit,) = client.upstream.states["CircuitBreaker", "default"].values()
+            assert (str(circuit.state), circuit.window.failed) == ("closed", 0)
+
     @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "3", True])
     def test_a_timeout_that_is_no_time_is_an_error(self, timeout):
         with pytest.raises(ConfigError, match="timeout"):
@@ -323,6 +337,13 @@ class TestLife:
         async with HTTPClient(BASE, engine=engine, health_path="/health") as client:
             assert await client.health_check() is healthy
         assert sent(engine).target == "/v1/health"
+
+    @virtual_time
+    async def test_health_is_asked_with_the_clients_own_params(self):
+        engine = script(200)
+        async with HTTPClient(BASE, engine=engine, params={"key": 1}) as client:
+            assert await client.health_check()
+        assert sent(engine).target == "/v1?key=1"
 
     @virtual_time
     async def test_health_never_raises(self):

@@ -515,3 +515,11 @@ def test_types_that_cannot_work_are_refused_when_a_client_is_built(function: Any
     weather = declared("/x", function, verb)
     with pytest.raises(ConfigError, match=rf"^Weather\.\w+: {told}"):
         weather(BASE, engine=script())
+
+
+def test_a_verb_without_its_path_is_told_so():
+    with pytest.raises(ConfigError, match=r'@get needs its path: write @get\("/path"\)'):
+
+        class Weather(HTTPClient, base_url="https://weather.test"):
+            @get  # type: ignore[arg-type]
+            async def now(self) -> dict: ...

@@ -18,12 +18,12 @@ from fairlead import engines
 from fairlead.auth import Basic
 from fairlead.core import Call, Pipeline, Policy, Send, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose, default_headers
+from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose, default_headers, split_base
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
 from fairlead.policies import standard
 from fairlead.stream import caller
-from fairlead.url import Origin, join, pairs, ready, shown, split
+from fairlead.url import Origin, join, pairs, shown, split, with_params
 
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\").match
 HEALTH: Final = Timeout(total=5.0)
@@ -58,7 +58,7 @@ class BaseAPIClient:
         own = not cls.__module__.startswith("fairlead.")
         chosen = choose(cls, cls._keywords, given, settings=own)
         self.base_url = chosen["base_url"].rstrip("/")
-        self._origin, self._base = _split_base(cls.__name__, self.base_url)
+        self._origin, self._base = split_base(cls.__name__, self.base_url)
         self._allowed = {self._origin, *(split(origin)[0] for origin in chosen["allow_origins"])}
         self.name = chosen["name"] or (cls.__name__ if own or self._origin is None else self._origin.host)
         if chosen["auth"] is not None:
@@ -101,9 +101,12 @@ class BaseAPIClient:
         timeout: float | Timeout | Default | None = DEFAULT,
         auth: Auth | Default | None = DEFAULT,
         retry: Policy | Default | None = DEFAULT,
+        deadline: float = inf,
         stream: bool = False,
     ) -> Response:
         """Send a request through the pipeline; a status is an answer, never an error.
+
+        `deadline` (loop time) is one's own caller's: an upstream that is cut short by it is not to blame.
 
         Raises TransportError, TimedOut, Refused or ConfigError. With `stream=True` the response must be closed: prefer `stream()`.
         """
@@ -115,7 +118,8 @@ class BaseAPIClient:
             self._adopt()
         clock = self._clock
         bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
-        deadline = inf if bounds.total is None else clock() + bounds.total
+        if bounds.total is not None:
+            deadline = min(deadline, clock() + bounds.total)
         call = Call(request, bounds, deadline, stream=stream, clock=clock)
         send = self._bound_send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
         try:
@@ -131,6 +135,7 @@ class BaseAPIClient:
         """Whether a GET of `health_path` (default: the base URL) answers below 500 within 5 s, in one attempt. Never raises."""
         try:
             origin, target = self._locate(self.health_path)
+            target = with_params(target, self._default_params)
             request = Request.build("GET", origin, target, self._default_headers.copy())
             response = await self.send(request, timeout=HEALTH, retry=None)
         except Exception:
@@ -233,15 +238,3 @@ def _declared(cls: type) -> Iterator[Declared]:
         for attribute in vars(owner).values():
             if isinstance(attribute, FunctionType) and (declared := getattr(attribute, "declared", None)) is not None:
                 yield declared
-
-
-def _split_base(owner: str, base_url: str) -> tuple[Origin | None, str]:
-    if not base_url:
-        return None, ""
-    try:
-        origin, target = split(base_url)
-    except ConfigError as error:
-        raise ConfigError(f"{owner}: base_url: {error.message}") from None
-    if "?" in target:
-        raise ConfigError(f"{owner}: base_url {shown(base_url)!r} has a query: pass it as params=")
-    return origin, ready(target).rstrip("/")

@@ -69,6 +69,8 @@ class Verb:
         raise_for_status: bool | Default = DEFAULT,
         idempotent: bool | Default = DEFAULT,
     ) -> Callable[[F], F]:
+        if not isinstance(path, str):
+            raise ConfigError(f'@{self.method.lower()} needs its path: write @{self.method.lower()}("/path")')
         said = {
             "timeout": timeout if isinstance(timeout, Timeout | Default) else Timeout(timeout),
             "auth": auth,

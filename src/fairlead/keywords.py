@@ -19,7 +19,7 @@ from fairlead.errors import ConfigError
 from fairlead.events import Sink
 from fairlead.headers import Headers, HeaderTypes
 from fairlead.settings import options as from_environment
-from fairlead.url import Params
+from fairlead.url import Origin, Params, ready, shown, split
 from fairlead.version import __version__
 
 
@@ -198,3 +198,16 @@ def default_headers(own: HeaderTypes | None) -> Headers:
     """The header fields of every request of a client: its own, over those of the library."""
     headers = Headers({"Accept": "*/*", "Accept-Encoding": accepted(), "User-Agent": f"fairlead/{__version__}"})
     return headers.under(Headers(own))
+
+
+def split_base(owner: str, base_url: str) -> tuple[Origin | None, str]:
+    """The origin and the target that the paths of a client join; no origin for one without a base URL."""
+    if not base_url:
+        return None, ""
+    try:
+        origin, target = split(base_url)
+    except ConfigError as error:
+        raise ConfigError(f"{owner}: base_url: {error.message}") from None
+    if "?" in target:
+        raise ConfigError(f"{owner}: base_url {shown(base_url)!r} has a query: pass it as params=")
+    return origin, ready(target).rstrip("/")

@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 from asyncio import Future, Task, get_running_loop
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 from typing import Any, Final
 
 from fairlead.client import HTTPClient
-from fairlead.core import Timeout
 from fairlead.errors import DeadlineExceeded, DecodeError, FairleadError, StatusError, TimedOut
 from fairlead.gateway.exact import checked, decoded
 from fairlead.gateway.plan import Part, Plan, Step
 from fairlead.gateway.reference import Absent, Unfit
 from fairlead.gateway.target import joined
-from fairlead.keywords import DEFAULT, Default
 from fairlead.parts import Status, milliseconds
 from fairlead.tasks import safe, stop
 
@@ -45,17 +44,9 @@ class Aggregate:
     def __init__(self, plan: Plan, clients: Mapping[str, HTTPClient]) -> None:
         self.plan = plan
         self.clients = [clients[step.part.service] for step in plan.steps]
-        self.bounds = [_bound(step.part, client) for step, client in zip(plan.steps, self.clients, strict=True)]
         self.waits = [len(step.needs) for step in plan.steps]
         self.first = [at for at, step in enumerate(plan.steps) if not step.needs]
         self.fallbacks = [None if step.part.fallback is None else decoded(step.part.fallback) for step in plan.steps]
-
-
-def _bound(part: Part, client: HTTPClient) -> Timeout | Default:
-    if part.within is None:
-        return DEFAULT
-    total = client.timeout.total
-    return replace(client.timeout, total=part.within if total is None else min(part.within, total))
 
 
 class Fanout:
@@ -145,7 +136,9 @@ class Fanout:
         client, step = self._aggregate.clients[at], self._steps[at]
         try:
             request = client.build_request("GET", target, headers=headers)
-            response = await client.send(request, timeout=self._aggregate.bounds[at])
+            # A part's hurry is its caller's, and no verdict on the upstream.
+            within = step.part.within
+            response = await client.send(request, deadline=inf if within is None else self._loop.time() + within)
             if not 200 <= response.status_code < 300:
                 raise StatusError(response)
             try:
