@@ -190,3 +190,8 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'a = "\xff"')
     with pytest.raises(ConfigError, match=r"latin\.toml: is not UTF-8"):
         load(tmp_path / "latin.toml")
+
+
+def test_a_line_break_in_a_header_of_a_part_is_told():
+    toml = SHOP.replace("required = true }", 'required = true, headers = { X = "a\\r\\nb" } }')
+    assert "aggregates[0].parts.user.headers: header 'X': a control character" in told(toml)

@@ -165,6 +165,16 @@ async def test_a_parts_own_within_is_a_timeout_and_what_waits_for_it_goes_on():
 
 
 @virtual_time
+async def test_a_parts_own_within_is_no_verdict_on_its_upstream():
+    async with serving(
+        parts(b='{ call = "b /", within = "100ms" }'), b=script(then=inf), a=script(then=200), c=script(then=200)
+    ) as ask:
+        for _ in range(6):
+            assert (await ask("/x/1")).status_of("b") == "timeout"
+        assert len(ask.gateway.clients["b"].engine.requests) == 6
+
+
+@virtual_time
 async def test_a_required_part_that_fails_decides_at_once_and_cancels_the_rest():
     engines = {"a": script(0.2, 500), "b": script((200, {})), "c": script(inf)}
     async with serving(parts(a='{ call = "a /", required = true }'), **engines) as ask:

@@ -216,9 +216,9 @@ def _condition(written: str) -> Reference:
 
 def _headers(table: Table, convert: Callable[[object], T]) -> dict[str, T]:
     headers = Table(table.at("headers"), table.take("headers", secrets, {}))
-    for name in headers.given:
+    for name, value in headers.given.items():
         try:
-            Headers({name: ""})
+            Headers({name: value if isinstance(value, str) else ""})
         except ConfigError as error:
             raise ConfigError(f"{headers.place}: {error.message}") from None
     return {name: headers.need(name, convert, "") for name in headers.given}

@@ -182,9 +182,10 @@ class Fanout:
             self._open()
 
     def _expire(self, within: float) -> None:
-        error = DeadlineExceeded(f"no answer within {within:g} s")
         for at, outcome in enumerate(self.outcomes):
             if outcome is None:
+                name = self._aggregate.clients[at].name
+                error = DeadlineExceeded(f"no answer within {within:g} s", upstream=name, phase="waiting")
                 ms = self._ms(at) if self._began[at] else 0.0
                 self.outcomes[at] = Outcome("timeout", ms, error=error.message, cause=error)
                 if self._steps[at].part.required:
