@@ -320,6 +320,13 @@ class TestPipeline:
         with pytest.raises(ConfigError, match="timeout"):
             HTTPClient(BASE, timeout=timeout, engine=script())
 
+    @virtual_time
+    async def test_true_is_no_second_even_where_one_second_was_asked_before(self):
+        async with HTTPClient(BASE, engine=script(then=200)) as client:
+            await client.get("/", timeout=1)
+            with pytest.raises(ConfigError, match="timeout"):
+                await client.get("/", timeout=True)
+
     def test_explain_says_the_pipeline_in_words_outermost_first(self):
         told = HTTPClient(BASE, name="billing", timeout=3.0, max_connections=7, engine=script()).explain()
         lines = told.splitlines()

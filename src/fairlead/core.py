@@ -46,7 +46,7 @@ class Timeout:
     """Seconds an attempt has that a retry may follow."""
 
     @staticmethod
-    @lru_cache(maxsize=256)
+    @lru_cache(maxsize=256, typed=True)  # True is no second
     def of(given: float | Timeout | None) -> Timeout:
         """What a `timeout=` means: a number bounds the whole call."""
         return given if isinstance(given, Timeout) else Timeout(total=given)

@@ -15,10 +15,6 @@ from fairlead.errors import ConfigError
 HeaderTypes = Mapping[str, str] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]]
 Pair = tuple[bytes, bytes]
 
-SENSITIVE: Final = frozenset(
-    b"authorization proxy-authorization cookie set-cookie x-api-key api-key apikey x-auth-token x-access-token"
-    b" x-amz-security-token x-csrf-token x-goog-api-key x-vault-token x-gitlab-token private-token".split()
-)
 FRAMING: Final = frozenset(b"host content-length transfer-encoding connection expect upgrade te trailer".split())
 """Fields that say where a message goes and where it ends."""
 _LENGTHS: Final = frozenset(map(len, FRAMING))
@@ -29,7 +25,7 @@ _BROKEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 def is_sensitive(name: bytes) -> bool:
     """Whether a field of this lower-case name may hold a secret, so that its value is never shown."""
-    return name in SENSITIVE or _SECRET.search(name) is not None
+    return _SECRET.search(name) is not None
 
 
 class Headers(MutableMapping[str, str]):

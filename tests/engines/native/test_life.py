@@ -223,6 +223,13 @@ class TestSending:
                     await client.get("/")
             assert descriptors() == before
 
+    @pytest.mark.parametrize("length", ["3", "x", "-2", "9" * 5000])
+    async def test_a_length_that_is_not_the_bodys_never_leaves(self, length):
+        async with Peer(answering) as peer, HTTPClient(peer.url) as client:
+            with pytest.raises(ConfigError, match="Content-Length"):
+                await client.put("/", content=b"ok", headers={"Content-Length": length})
+            assert peer.accepted == 0
+
     @pytest.mark.parametrize("target", ["/a b", "/a\r\nX: 1", "/a\nb"])
     async def test_what_breaks_a_line_never_leaves_whoever_built_it(self, target):
         async with Peer(answering) as peer, HTTPClient(peer.url) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -10,6 +11,7 @@ from fairlead.headers import Headers
 from fairlead.message import Request
 from fairlead.url import Origin
 
+_NUMBER: Final = re.compile(r"[0-9]{1,18}").fullmatch
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose missing body is said to be empty (RFC 9110 section 8.6)."""
 
@@ -51,7 +53,7 @@ def _given(request: Request) -> bytes:
         unsaid = not length and length is not None and request.method not in _LENGTH_EXPECTED
         return b"%b%b%b\r\n" % (host, headers.wire, b"" if unsaid else _framing(length))
     given = headers.get_list("content-length")
-    if len(given) > 1 or not (given[0].isascii() and given[0].isdigit()) or length not in {None, int(given[0])}:
+    if len(given) > 1 or _NUMBER(given[0]) is None or length not in {None, int(given[0])}:
         raise ConfigError(f"Content-Length does not match a body of {length} bytes: leave it out", request=request)
     return b"%b%b\r\n" % (host, headers.wire)
 
