@@ -66,7 +66,7 @@ class Timeout:
 class Call:
     """One logical request under way. Each attempt has its own (a fork), so that attempts never overwrite each other."""
 
-    __slots__ = ("allowance", "attempt", "clock", "deadline", "request", "stream", "timeout")
+    __slots__ = ("allowance", "anonymous", "attempt", "clock", "deadline", "request", "stream", "timeout")
 
     def __init__(
         self,
@@ -82,6 +82,8 @@ class Call:
         self.deadline = deadline
         """Absolute loop time; `inf` for none. Whoever waits, waits no longer."""
         self.stream = stream
+        self.anonymous = False
+        """Whether it has left the origin that credentials are meant for: an Auth policy then adds nothing."""
         self.attempt = 1
         """Which attempt this is, or, of the call itself, how many there were."""
         self.clock = clock or (lambda: get_running_loop().time())
@@ -94,7 +96,7 @@ class Call:
         fork = Call.__new__(Call)
         fork.request, fork.timeout, fork.deadline = self.request, self.timeout, self.deadline
         fork.stream, fork.clock = self.stream, self.clock
-        fork.attempt, fork.allowance = attempt, self.allowance
+        fork.attempt, fork.allowance, fork.anonymous = attempt, self.allowance, self.anonymous
         return fork
 
     def __repr__(self) -> str:
@@ -164,8 +166,8 @@ class Upstream:
 
 
 ORDER: Final = (
-    "Observe", "Fallback", "Cache", "Coalesce", "Retry", "Hedge",
-    "CircuitBreaker", "RateLimit", "ConcurrencyLimit", "Auth",
+    "Observe", "Fallback", "Cache", "Coalesce", "Redirect", "Retry", "Hedge",
+    "CircuitBreaker", "RateLimit", "ConcurrencyLimit", "Cookies", "Auth",
 )  # fmt: skip
 """Our own policies, outermost first. `docs/design.md` says why each stands where it does."""
 

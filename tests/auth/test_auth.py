@@ -7,7 +7,7 @@ from calls import call
 from fairlead.auth import ApiKey, Basic, Bearer
 from fairlead.core import Upstream
 from fairlead.errors import ConfigError
-from fairlead.testing import script, virtual_time
+from fairlead.testing import run, script, virtual_time
 
 
 async def sent(recipe, **asked):
@@ -49,6 +49,19 @@ async def test_name_and_password_are_sent_as_rfc_7617_says():
 async def test_a_request_that_brings_its_own_is_left_alone():
     request = await sent(Bearer("client"), headers={"authorization": "Bearer own"})
     assert request.headers.get_list("authorization") == ["Bearer own"]
+
+
+@pytest.mark.parametrize("recipe", [Bearer("t"), Basic("me", "p"), ApiKey("k"), ApiKey("k", query="key")])
+def test_an_anonymous_call_is_given_nothing(recipe):
+    async def asked():
+        engine = script(200)
+        leaving = call()
+        leaving.anonymous = True
+        await recipe.bind(engine.send, Upstream("shop"))(leaving.fork(1))
+        return engine.requests[0]
+
+    request = run(asked())
+    assert (request.target, request.headers.raw) == ("/x", [])
 
 
 @virtual_time

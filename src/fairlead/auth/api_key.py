@@ -33,7 +33,8 @@ class ApiKey:
         params = {self.query: key}
 
         async def authenticate(call: Call) -> Response:
-            call.request = call.request.replace(target=with_params(call.request.target, params))
+            if not call.anonymous:
+                call.request = call.request.replace(target=with_params(call.request.target, params))
             return await send(call)
 
         return authenticate

@@ -39,11 +39,16 @@ def reveal(secret: Secret | None, env: str | None, place: str) -> str:
 
 
 def in_header(send: Send, name: str, value: str) -> Send:
-    """Sends with one header more, on the attempt's own request; a request that brings that header is left as it is."""
+    """Sends with one header more, on the attempt's own request; a request that brings that header is left as it is.
+
+    An anonymous call is given nothing.
+    """
     added = Headers({name: value})
     key = name.lower().encode("latin-1")
 
     async def authenticate(call: Call) -> Response:
+        if call.anonymous:
+            return await send(call)
         request = call.request
         for field, _ in request.headers.raw:
             if field.lower() == key:
