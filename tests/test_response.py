@@ -17,6 +17,7 @@ import pytest
 
 from fairlead.errors import DecodeError, Disconnected, FairleadError, ProtocolError, StatusError
 from fairlead.request import Request
+from fairlead.arriving import Arriving
 from fairlead.response import Response
 
 REQUEST = Request("GET", "http://a.example/x?token=hunter2")
@@ -56,7 +57,7 @@ class Doubled:
 
 def arriving(*pieces: bytes | BaseException, coding: Any = None, kind: str = "text/plain") -> tuple[Response, Arrives]:
     body = Arrives(*pieces)
-    return Response.arriving(200, [(b"Content-Type", kind.encode())], body, coding, REQUEST, 0.25), body
+    return Arriving(200, [(b"Content-Type", kind.encode())], body, coding, REQUEST, 0.25), body
 
 
 # Here already

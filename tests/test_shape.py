@@ -25,6 +25,7 @@ LAYERS = """
     body
     request
     response
+    arriving
     message
     events stream tasks
     core parts

@@ -1,13 +1,14 @@
 """Header fields as they are sent: a list of byte pairs, in order, repeated names kept; read as a mapping that ignores case.
 
-RFC 9110 section 5. Names and values are checked when they are set, so nothing that reaches an engine can break a line.
-The encoded block is kept beside the pairs: headers that do not change from call to call are encoded once.
+RFC 9110 section 5. Names and values are checked when they are set, so nothing that reaches an engine can break a line. A list
+of pairs is never changed, only replaced: copies share it, and the encoded block beside it, so that headers that are the same in
+every call are encoded once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, Final, Self
 
 from fairlead.errors import ConfigError
@@ -34,18 +35,18 @@ class Headers(MutableMapping[str, str]):
     __slots__ = ("_pairs", "_wire", "framing")
 
     def __init__(self, headers: HeaderTypes | Headers | None = None) -> None:
-        self._pairs: list[Pair] = []
+        self._pairs: Sequence[Pair] = []
         self._wire: bytes | None = b""
         self.framing = False
         """Whether an engine must look at the fields before it sends them: one that it sets itself is there, or they are a peer's."""
         if isinstance(headers, Headers):
-            self._pairs, self._wire, self.framing = headers._pairs.copy(), headers._wire, headers.framing
+            self._pairs, self._wire, self.framing = headers._pairs, headers._wire, headers.framing
         elif headers:
             for name, value in _fields(headers):
                 self.add(name, value)
 
     @classmethod
-    def received(cls, pairs: list[Pair]) -> Self:
+    def received(cls, pairs: Sequence[Pair]) -> Self:
         """Headers as a peer sent them, taken as they are."""
         self = cls.__new__(cls)
         self._pairs, self._wire, self.framing = pairs, None, True
@@ -67,13 +68,13 @@ class Headers(MutableMapping[str, str]):
         field = field.strip(b" \t")
         if len(key) in _LENGTHS and key.lower() in FRAMING:
             self.framing = True
-        self._pairs.append((key, field))
+        self._pairs = [*self._pairs, (key, field)]
         if self._wire is not None:
             self._wire += b"%b: %b\r\n" % (key, field)
 
     @property
-    def raw(self) -> list[Pair]:
-        """Name and value as bytes, in order."""
+    def raw(self) -> Sequence[Pair]:
+        """Name and value as bytes, in order. Another change, another list."""
         return self._pairs
 
     @property
@@ -95,7 +96,7 @@ class Headers(MutableMapping[str, str]):
     def joined(self, others: Headers) -> Headers:
         """These fields and then the others, none of which is checked or encoded again."""
         both = Headers.__new__(Headers)
-        both._pairs, both._wire = self._pairs + others._pairs, self.wire + others.wire
+        both._pairs, both._wire = [*self._pairs, *others._pairs], self.wire + others.wire
         both.framing = self.framing or others.framing
         return both
 
@@ -111,7 +112,7 @@ class Headers(MutableMapping[str, str]):
 
     def copy(self) -> Headers:
         copy = Headers.__new__(Headers)
-        copy._pairs, copy._wire, copy.framing = self._pairs.copy(), self._wire, self.framing
+        copy._pairs, copy._wire, copy.framing = self._pairs, self._wire, self.framing
         return copy
 
     def __getitem__(self, name: str) -> str:

@@ -8,7 +8,7 @@ caller that leaves ends the call at any phase; an upstream that stops early ends
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cache
 from typing import Final
@@ -130,7 +130,7 @@ class Passthrough(Answer):
             await out({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def end_to_end(pairs: list[Pair]) -> list[Pair]:
+def end_to_end(pairs: Sequence[Pair]) -> list[Pair]:
     """The fields that go on to the next hop, in order, names in lower case, repeated ones kept apart."""
     fields = [(name.lower(), value.strip(b" \t")) for name, value in pairs]
     named = {option.strip().lower() for name, value in fields if name == b"connection" for option in value.split(b",")}

@@ -1,18 +1,14 @@
-"""A response, with httpx's names: raw pairs inside, the rest computed on demand.
+"""A response, with httpx's names: raw pairs inside, the rest computed on demand. Here its body is here; in `arriving.py` it is to come.
 
-It is handed out once its body is here, or, for a stream, once its head is. `when_closed` serves both: what holds something for a
-response gives it back there, so no policy needs a second path for streams.
-
-Longer than most: what a response answers to is httpx's list, and a list is best kept in one place.
+`when_closed` serves both: what holds something for a response gives it back there, so no policy needs a second path for streams.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Final, Protocol, Self, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Self, TypeVar, overload
 
 from fairlead.body import encode
 from fairlead.errors import DecodeError, FairleadError, StatusError
@@ -35,37 +31,16 @@ class Seconds(float):
         return float(self)
 
 
-class Body(Protocol):
-    """A response body that is still arriving, as an engine hands it over."""
-
-    async def read(self) -> bytes:
-        """The next bytes as they were sent, or b"" at the end; raises TransportError or TimedOut."""
-        ...
-
-    def close(self) -> None:
-        """Give up whatever has not arrived. Synchronous, may be called again."""
-        ...
-
-
-class Coding(Protocol):
-    """A content coding being undone (RFC 9110 section 8.4)."""
-
-    def feed(self, chunk: bytes, /) -> Iterator[bytes]:
-        """The decoded pieces of a chunk, each of bounded size; raises ProtocolError."""
-        ...
-
-    def end(self) -> None:
-        """Raises ProtocolError if the coded bytes stopped too early."""
-        ...
-
-
 class Response:
     """One answer. Buffered: `content` is here. A stream: read it with `aiter_bytes()` and its kin, inside its `async with`."""
 
-    __slots__ = (
-        "_body", "_callbacks", "_coding", "_content", "_headers", "_pairs", "_seconds",
-        "_taken", "complete", "error", "is_closed", "request", "status_code", "upstream",
-    )  # fmt: skip
+    __slots__ = ("_content", "_headers", "_pairs", "_seconds", "_trailers", "request", "status_code", "upstream")
+
+    is_closed: bool = True
+    complete: bool = True
+    """Whether the whole body arrived."""
+    error: BaseException | None = None
+    """What ended the body early, if anything did."""
 
     def __init__(
         self,
@@ -83,48 +58,23 @@ class Response:
         self._fill(status_code, fields.raw, body if isinstance(body, bytes) else b"", request, 0.0)
 
     @classmethod
-    def received(cls, status: int, pairs: list[Pair], content: bytes, request: Request, seconds: float) -> Self:
+    def received(cls, status: int, pairs: Sequence[Pair], content: bytes, request: Request, seconds: float) -> Self:
         """A whole answer, as an engine read it: `content` decoded, `seconds` since the attempt began."""
         self = cls.__new__(cls)
         self._fill(status, pairs, content, request, seconds)
         return self
 
-    @classmethod
-    def arriving(
-        cls,
-        status: int,
-        pairs: list[Pair],
-        body: Body,
-        coding: Coding | None,
-        request: Request,
-        seconds: float,
-    ) -> Arriving:
-        """An answer whose body is still to come."""
-        self = Arriving.__new__(Arriving)
-        self._fill(status, pairs, b"", request, seconds)
-        self._body, self._coding, self._content, self._callbacks = body, coding, None, []
-        self.is_closed = self.complete = False
-        self.opened_at = ""
-        return self
-
-    def _fill(self, status: int, pairs: list[Pair], content: bytes, request: Request | None, seconds: float) -> None:
+    def _fill(
+        self, status: int, pairs: Sequence[Pair], content: bytes | None, request: Request | None, seconds: float
+    ) -> None:
         self.status_code = status
         self.request = request
         self.upstream: str | None = None
         """The name of the upstream whose client this came through."""
         self._pairs = pairs
         self._headers: Headers | None = None
-        self._content: bytes | None = content
-        self._body: Body | None = None
-        self._coding: Coding | None = None
-        self._callbacks: list[Callable[[], object]] | None = None
+        self._content = content
         self._seconds = seconds
-        self._taken = False
-        self.is_closed = True
-        self.complete = True
-        """Whether the whole body arrived."""
-        self.error: BaseException | None = None
-        """What ended the body early, if anything did."""
 
     @property
     def headers(self) -> Headers:
@@ -184,29 +134,24 @@ class Response:
             raise StatusError(self)
         return self
 
+    @property
+    def trailers(self) -> Headers:
+        """The fields after the body (RFC 9110 section 6.5); of a stream, once that has ended. They are never merged with `headers`."""
+        try:
+            return self._trailers
+        except AttributeError:  # nearly no answer has any, so no answer is given an empty place for them
+            return Headers()
+
+    @trailers.setter
+    def trailers(self, fields: Headers) -> None:
+        self._trailers = fields
+
     def when_closed(self, callback: Callable[[], object]) -> None:
         """Run `callback` once the body has ended, however it does: now, when it is here or closed already."""
-        if self._callbacks is None:
-            callback()
-        else:
-            self._callbacks.append(callback)
+        callback()
 
     def close(self) -> None:
         """Give up what has not arrived, then run the callbacks, innermost first; all run, the first exception is raised last."""
-        if self.is_closed:
-            return
-        self.is_closed = True
-        callbacks, self._callbacks = self._callbacks, None
-        if self._body is not None:
-            self._body.close()
-        first: BaseException | None = None
-        for callback in callbacks or ():
-            try:
-                callback()
-            except BaseException as error:
-                first = first or error
-        if first is not None:
-            raise first
 
     async def aclose(self) -> None:
         self.close()
@@ -217,51 +162,14 @@ class Response:
             self._content = b"".join([chunk async for chunk in self.aiter_bytes()])
         return self._content
 
-    def aiter_raw(self) -> AsyncIterator[bytes]:
+    async def aiter_raw(self) -> AsyncIterator[bytes]:
         """The body as it was sent, still content-coded; of a buffered response, its content."""
-        return self._read(None)
+        if self._content:
+            yield self._content
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
         """The body with its content coding undone."""
-        return self._read(self._coding)
-
-    async def _read(self, coding: Coding | None) -> AsyncIterator[bytes]:
-        if self._content is not None:
-            if self._content:
-                yield self._content
-            return
-        if self._body is None or self.is_closed:
-            raise FairleadError(
-                "the stream is closed: read it inside its `async with`", request=self.request, phase="body"
-            )
-        if self._taken:
-            raise FairleadError(
-                "the stream is being read already, or was left half-way: one loop reads it, once",
-                request=self.request,
-                phase="body",
-            )
-        self._taken = True
-        try:
-            began = False
-            while chunk := await self._body.read():
-                began = True
-                if coding is None:
-                    yield chunk
-                else:
-                    for piece in coding.feed(chunk):
-                        yield piece
-            if coding is not None and began:  # a HEAD or a 304 names a coding, and has no body
-                coding.end()
-            self.complete = True
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self.error = error
-            if isinstance(error, FairleadError):  # a coding that fails knows no request
-                error.request = error.request or self.request
-            raise
-        finally:
-            self.close()
+        return self.aiter_raw()
 
     async def aiter_text(self) -> AsyncIterator[str]:
         """The body as text, never cut inside a character."""
@@ -304,21 +212,3 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response [{self.status_code}]>"
-
-
-class Arriving(Response):
-    """A response whose body is still to come; dropped open, it says where it was opened, and closes."""
-
-    __slots__ = ("opened_at",)
-    opened_at: str
-
-    def __del__(self) -> None:
-        if not self.is_closed:
-            self.close()
-            where = f" at {self.opened_at}" if self.opened_at else ""
-            warnings.warn(
-                f"a stream opened{where} was dropped open: read it inside its `async with`",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )

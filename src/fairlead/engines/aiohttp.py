@@ -20,7 +20,7 @@ from fairlead.engines.attempt import PIECE, Attempt
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError
-from fairlead.message import Response
+from fairlead.message import Arriving, Response
 from fairlead.url import Origin, shown
 
 QUIET: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
@@ -66,7 +66,7 @@ class Aiohttp:
                     content = await attempt.whole(exchange.chunks(), coding)
                     self.rest(exchange)
                     return Response.received(answer.status, pairs, content, request, attempt.seconds)
-            return Response.arriving(answer.status, pairs, _Body(self, exchange), coding, request, attempt.seconds)
+            return Arriving(answer.status, pairs, _Body(self, exchange), coding, request, attempt.seconds)
         except BaseException as error:
             exchange.close()
             told = attempt.told(error.cause if isinstance(error, Ended) else error, exchange.told)

@@ -24,7 +24,7 @@ from fairlead.engines.native.dial import failed
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, Knowledge
-from fairlead.message import Response
+from fairlead.message import Arriving, Response
 from fairlead.url import Origin
 
 REFUSED_STREAM: Final = 7
@@ -73,7 +73,7 @@ class Httpx2:
                     content = await attempt.whole(body.chunks, coding)
                     await body.finish()
                     return Response.received(response.status, pairs, content, call.request, attempt.seconds)
-            return Response.arriving(response.status, pairs, body, coding, call.request, attempt.seconds)
+            return Arriving(response.status, pairs, body, coding, call.request, attempt.seconds)
         except BaseException as error:
             if body is not None:
                 body.close()

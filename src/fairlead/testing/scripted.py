@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, cast
 from fairlead.core import Call
 from fairlead.engines.timing import ends, expired
 from fairlead.errors import ConfigError, DecodeError, FairleadError, Knowledge, Phase, StatusError
-from fairlead.message import Request, Response
+from fairlead.message import Arriving, Request, Response
 
 _KINDS: Final = (
     "a status, a Response, (status, body), (status, body, headers), an error, a function of the request, or seconds"
@@ -108,7 +108,7 @@ class Script:
             pairs, pieces = whole.headers.raw, (whole.content,)
         arriving = _Arriving(pieces, request, timer)
         if call.stream:
-            return Response.arriving(status, list(pairs), arriving, None, request, timer.elapsed())
+            return Arriving(status, list(pairs), arriving, None, request, timer.elapsed())
         content = b"".join([chunk async for chunk in arriving])
         return Response.received(status, list(pairs), content, request, timer.elapsed())
 

@@ -22,7 +22,7 @@ from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, FairleadError, Knowledge, ProtocolError
-from fairlead.message import Response
+from fairlead.message import Arriving, Response
 from fairlead.url import Origin
 
 BUFFER: Final = 64 * 1024
@@ -126,7 +126,7 @@ class Native:
             connection.abort()
             raise
         body = _Body(connection, self._give)
-        return Response.arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
+        return Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
 
     def _take(self, origin: Origin, now: float) -> Connection | None:
         """The idle connection that served last: it is the least likely to have been closed."""
