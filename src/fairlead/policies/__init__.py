@@ -7,9 +7,10 @@ from fairlead.policies.circuit import CircuitBreaker
 from fairlead.policies.fallback import Fallback
 from fairlead.policies.limit import ConcurrencyLimit
 from fairlead.policies.observe import Observe
+from fairlead.policies.redirect import Redirect
 from fairlead.policies.retry import Retry
 
-__all__ = ["CircuitBreaker", "ConcurrencyLimit", "Fallback", "Observe", "Retry", "standard"]
+__all__ = ["CircuitBreaker", "ConcurrencyLimit", "Fallback", "Observe", "Redirect", "Retry", "standard"]
 
 
 def standard(
