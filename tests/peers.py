@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import trustme
 
@@ -107,8 +107,16 @@ class Line:
 class Peer:
     """A server. `requests` holds what was asked, `accepted` counts connections, `open` those that are."""
 
-    def __init__(self, talk: Talk, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        talk: Talk,
+        *,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        sock: socket.socket | None = None,
+    ) -> None:
         self.talk = talk
+        self._sock = sock
         self._tls = tls
         self._host = host
         self.tasks: set[asyncio.Task[None]] = set()
@@ -120,7 +128,8 @@ class Peer:
         self.open = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self._host, 0, ssl=self._tls, limit=1 << 20)
+        where: dict[str, Any] = {"host": self._host, "port": 0} if self._sock is None else {"sock": self._sock}
+        self._server = await asyncio.start_server(self._accept, **where, ssl=self._tls, limit=1 << 20)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

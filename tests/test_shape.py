@@ -32,8 +32,8 @@ LAYERS = """
     auth engines observe policies settings
     keywords
     base
-    client
-    endpoint fetch gather problem proxy testing
+    client dialect
+    endpoint fetch gather problem proxy testing transport
     fastapi
     gateway
     demo
