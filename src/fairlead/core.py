@@ -153,6 +153,16 @@ class Upstream:
         """Kind and name to live state: what a dashboard reads."""
         return {(kind.__name__, name): state for (kind, name), (_, state) in self._states.items()}
 
+    def listening(self) -> Callable[[], bool]:
+        """Whether any sink would note a call that goes well, asked anew for each: most logs are below their level most of the time.
+
+        A sink says so by a method `listens()`; one without it always does.
+        """
+        asked = [getattr(sink, "listens", _always) for sink in self.sinks]
+        if _always in asked:
+            return _always
+        return asked[0] if len(asked) == 1 else lambda: any([listens() for listens in asked])
+
     def emit(self, event: Event) -> None:
         """Tell every sink. One that fails is logged, and breaks no call."""
         for sink in self.sinks:
@@ -163,6 +173,10 @@ class Upstream:
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name}>"
+
+
+def _always() -> bool:
+    return True
 
 
 ORDER: Final = (

@@ -1,6 +1,8 @@
 """What happened, as frozen facts. A sink is any callable that takes one; logs, traces and metrics are sinks.
 
-`call` is the same object in every event of one call, and says no more than that. Seconds are floats. They are named tuples and
+`call` is the same object in every event of one call, and says no more than that. Seconds are floats.
+A sink may have a method `listens()`: where it answers False at a call's start, it is not told of that call's start and end, only
+of what goes wrong in between. They are named tuples and
 no frozen dataclasses, because two are made in every call and a frozen dataclass takes three times as long to make.
 """
 

@@ -86,14 +86,12 @@ class Request:
     def replace(self, *, target: str | None = None, headers: Headers | None = None) -> Request:
         """The same request with another target or other headers."""
         copy = Request.__new__(Request)
-        copy.method, copy.origin, copy.content, copy.idempotent = (
-            self.method,
-            self.origin,
-            self.content,
-            self.idempotent,
-        )
-        copy.target = self.target if target is None else target
+        copy.method = self.method
+        copy.origin = self.origin
+        copy.target = target or self.target
         copy.headers = self.headers if headers is None else headers
+        copy.content = self.content
+        copy.idempotent = self.idempotent
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -6,11 +6,12 @@ It is read when a client is built, so that what is missing is found before the f
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from fairlead.core import Call, Send
 from fairlead.errors import ConfigError
-from fairlead.headers import Headers
+from fairlead.headers import Headers, Pair
 from fairlead.message import Response
 
 
@@ -45,15 +46,22 @@ def in_header(send: Send, name: str, value: str) -> Send:
     """
     added = Headers({name: value})
     key = name.lower().encode("latin-1")
+    before: Sequence[Pair] | None = None
+    after = added
 
-    async def authenticate(call: Call) -> Response:
-        if call.anonymous:
-            return await send(call)
+    def authenticate(call: Call) -> Awaitable[Response]:
+        nonlocal before, after
         request = call.request
-        for field, _ in request.headers.raw:
-            if field.lower() == key:
-                return await send(call)
-        call.request = request.replace(headers=request.headers.joined(added))
-        return await send(call)
+        headers = request.headers
+        if call.anonymous:
+            return send(call)
+        if headers.raw is not before or headers.framing:
+            # Headers that are the same in every call are looked through and joined once.
+            for field, _ in headers.raw:
+                if field.lower() == key:
+                    return send(call)
+            before, after = headers.raw, headers.joined(added)
+        call.request = request.replace(headers=after.copy())
+        return send(call)
 
     return authenticate

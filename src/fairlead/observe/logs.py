@@ -28,8 +28,20 @@ from fairlead.url import shown
 logger: Final = getLogger("fairlead")
 
 
-def log(event: Event) -> None:
+class Log:
     """The sink."""
+
+    def listens(self) -> bool:
+        return logger.isEnabledFor(INFO)
+
+    def __call__(self, event: Event) -> None:
+        _log(event)
+
+
+log: Final = Log()
+
+
+def _log(event: Event) -> None:
     if isinstance(event, Started):
         if logger.isEnabledFor(DEBUG):
             url = shown(event.request.url)

@@ -11,9 +11,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from math import inf
-from typing import ClassVar, Final, cast
+from typing import ClassVar, Final
 
 from fairlead.core import Call, Send, Upstream
 from fairlead.errors import AttemptTimedOut, CircuitOpen, ConfigError, ProtocolError, TransportError
@@ -81,37 +80,35 @@ class CircuitBreaker:
         circuits = upstream.state(self, lambda: Circuits(self))
         name, jitter = upstream.name, self.random
 
-        def report(
-            circuit: Circuit, ticket: int, clock: Callable[[], float], outcome: Response | BaseException
-        ) -> None:
-            good = went_well(outcome)
+        def report(circuit: Circuit, ticket: int, now: float, good: bool | None) -> None:
             if good:
-                if circuit.succeed(ticket, clock()):
+                if circuit.succeed(ticket, now):
                     upstream.emit(CircuitClosed(name, circuit.origin))
             elif good is None:
-                circuit.release(ticket, clock())
-            elif seconds := circuit.fail(ticket, clock(), jitter()):
+                circuit.release(ticket, now)
+            elif seconds := circuit.fail(ticket, now, jitter()):
                 upstream.emit(CircuitOpened(name, circuit.origin, seconds, circuit.reason))
 
         async def guard(call: Call) -> Response:
             circuit = circuits[call.request.origin]
             clock = call.clock
-            ticket = circuit.admit(clock())
-            if ticket is None:
+            if circuit.state is CLOSED:
+                ticket: int | None = circuit.epoch
+            elif (ticket := circuit.admit(clock())) is None:
                 seconds = circuit.retry_after(clock())
                 told = f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
                 raise CircuitOpen(told, retry_after=seconds, request=call.request, upstream=name)
-            if circuit.state is HALF_OPEN:
+            elif circuit.state is HALF_OPEN:
                 upstream.emit(CircuitHalfOpened(name, circuit.origin))
             try:
                 response = await send(call)
             except BaseException as error:
-                report(circuit, ticket, clock, error)
+                report(circuit, ticket, clock(), went_well(error))
                 raise
             if response.is_closed:
-                report(circuit, ticket, clock, response)
+                report(circuit, ticket, clock(), answered_well(response))
             else:
-                response.when_closed(partial(report, circuit, ticket, clock, response))
+                response.when_closed(lambda: report(circuit, ticket, clock(), answered_well(response)))
             return response
 
         return guard
@@ -124,11 +121,13 @@ def verdict(upstream: Upstream) -> str | None:
     return next((state for state in ("open", "half-open") if state in states), "closed") if found else None
 
 
-def went_well(outcome: Response | BaseException) -> bool | None:
-    """The verdict: None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
-    error = outcome.error if isinstance(outcome, Response) else outcome
-    if error is None:
-        return cast("Response", outcome).status_code < 500
+def answered_well(response: Response) -> bool | None:
+    """The verdict on an answer, once its body has ended."""
+    return response.status_code < 500 if response.error is None else went_well(response.error)
+
+
+def went_well(error: BaseException) -> bool | None:
+    """False, or None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
     if isinstance(error, ProtocolError) and error.too_large:
         return None
     return False if isinstance(error, FAILURES) else None

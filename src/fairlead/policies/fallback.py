@@ -49,7 +49,7 @@ class Fallback:
         )
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
-        answer, on = self.answer, self.on
+        answer, on, usual = self.answer, self.on, self.on is failed
         # What is given is encoded once, here, so that what JSON cannot say is found when the client is built.
         given = None if callable(answer) else _parts(answer)
 
@@ -62,7 +62,7 @@ class Fallback:
                     raise
                 cause = error
             else:
-                if not on(response):
+                if (response.status_code < 500) if usual else not on(response):
                     return response
                 response.close()
                 cause = response

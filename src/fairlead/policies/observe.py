@@ -29,13 +29,19 @@ class Observe:
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
         if not upstream.sinks:
             return send
-        name, emit = upstream.name, upstream.emit
+        name, emit, listens = upstream.name, upstream.emit, upstream.listening()
 
         def finish(call: Call, request: Request, began: float, response: Response) -> None:
             emit(Finished(name, call, request, call.attempt, perf_counter() - began, response, response.error))
 
         async def observe(call: Call) -> Response:
             request = call.request
+            if not listens():
+                try:
+                    return await send(call)
+                except errors.Refused as error:
+                    emit(Refused(name, call, request, error))
+                    raise
             began = perf_counter()
             emit(Started(name, call, request))
             try:

@@ -84,7 +84,7 @@ class Retry:
 
         async def retry(call: Call) -> Response:
             request = call.request
-            if not request.replayable:
+            if type(request.content) is not bytes and not request.replayable:
                 return await send(call)
             idempotent = request.idempotent
             attempt = 1
