@@ -161,7 +161,7 @@ class Upstream:
         asked = [getattr(sink, "listens", _always) for sink in self.sinks]
         if _always in asked:
             return _always
-        return asked[0] if len(asked) == 1 else lambda: any([listens() for listens in asked])
+        return asked[0] if len(asked) == 1 else lambda: any(listens() for listens in asked)
 
     def emit(self, event: Event) -> None:
         """Tell every sink. One that fails is logged, and breaks no call."""

@@ -106,9 +106,9 @@ class CircuitBreaker:
                 report(circuit, ticket, clock(), went_well(error))
                 raise
             if response.is_closed:
-                report(circuit, ticket, clock(), answered_well(response))
+                report(circuit, ticket, clock(), went_well(response))
             else:
-                response.when_closed(lambda: report(circuit, ticket, clock(), answered_well(response)))
+                response.when_closed(lambda: report(circuit, ticket, clock(), went_well(response)))
             return response
 
         return guard
@@ -121,16 +121,13 @@ def verdict(upstream: Upstream) -> str | None:
     return next((state for state in ("open", "half-open") if state in states), "closed") if found else None
 
 
-def answered_well(response: Response) -> bool | None:
-    """The verdict on an answer, once its body has ended."""
-    return response.status_code < 500 if response.error is None else went_well(response.error)
-
-
-def went_well(error: BaseException) -> bool | None:
-    """False, or None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
-    if isinstance(error, ProtocolError) and error.too_large:
+def went_well(outcome: Response | BaseException) -> bool | None:
+    """The verdict: None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
+    if isinstance(outcome, Response):
+        return outcome.status_code < 500 if outcome.error is None else went_well(outcome.error)
+    if isinstance(outcome, ProtocolError) and outcome.too_large:
         return None
-    return False if isinstance(error, FAILURES) else None
+    return False if isinstance(outcome, FAILURES) else None
 
 
 class Circuit:
