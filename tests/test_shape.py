@@ -27,7 +27,7 @@ LAYERS = """
     response
     arriving
     message
-    events stream tasks
+    events jar stream tasks
     core parts
     auth engines observe policies settings
     keywords

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from fairlead.core import Policy
 from fairlead.policies.circuit import CircuitBreaker
+from fairlead.policies.cookies import CookieJar, Cookies
 from fairlead.policies.fallback import Fallback
 from fairlead.policies.limit import ConcurrencyLimit
 from fairlead.policies.observe import Observe
 from fairlead.policies.redirect import Redirect
 from fairlead.policies.retry import Retry
 
-__all__ = ["CircuitBreaker", "ConcurrencyLimit", "Fallback", "Observe", "Redirect", "Retry", "standard"]
+__all__ = [
+    "CircuitBreaker",
+    "ConcurrencyLimit",
+    "CookieJar",
+    "Cookies",
+    "Fallback",
+    "Observe",
+    "Redirect",
+    "Retry",
+    "standard",
+]
 
 
 def standard(
