@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from http import HTTPStatus
 from math import inf
@@ -57,7 +57,7 @@ class AsyncTransport(_Transport):
 
     def __init__(
         self,
-        client: BaseAPIClient | Iterable[Policy] | None = None,
+        client: BaseAPIClient | Sequence[Policy] | None = None,
         *,
         idempotent: bool = False,
         close: bool = False,
@@ -111,7 +111,7 @@ class AsyncTransport(_Transport):
         return f"<AsyncTransport over {self.client!r}>"
 
 
-def _made(policies: Iterable[Policy] | None) -> BaseAPIClient:
+def _made(policies: Sequence[Policy] | None) -> BaseAPIClient:
     """A client whose calls have no bound of their own: of httpx's callers each says its bounds."""
     given: object = policies  # whatever the signature says
     if not isinstance(given, tuple | list | None):
@@ -150,14 +150,14 @@ def translated(request: Any, theirs: Library) -> Request:
             fields.append((name, value))
 
     stream = request.stream
-    length = int(lengths[0][1]) if len(lengths) == 1 and _NUMBER(lengths[0][1]) else None
+    length = int(lengths[0][1]) if len(lengths) == 1 and _NUMBER(lengths[0][1]) and not chunked else None
     content: bytes | Upload
     if isinstance(stream, theirs.held) and not chunked:
         content = b"".join(cast("Iterable[bytes]", stream))
         said = length == len(content) and (length > 0 or request.method in _LENGTH_EXPECTED)
     else:
         content = Upload(lambda: stream, length=length, replayable=_replayable(stream, theirs))
-        said = length is not None and not chunked
+        said = chunked or length is not None  # chunks overrule a length (RFC 9112 section 6.3)
     if not said:
         fields += lengths
     return Request.build(request.method, origin, ready(target.decode()), Headers(fields), content)

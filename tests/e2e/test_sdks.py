@@ -21,6 +21,7 @@ from fairlead import HTTPClient
 from fairlead.events import Event, Retried
 from fairlead.policies import ConcurrencyLimit, Observe, Retry
 from fairlead.transport import AsyncTransport
+from loopback import example
 from peers import PATIENCE, Line, Peer, Seen, answer, closed_port, moment
 
 SECRET = "sk-hunter2"
@@ -271,6 +272,19 @@ async def test_a_stream_that_is_left_half_read_is_closed(sdk: Sdk) -> None:
         await pieces.aclose()
         api.heard.set()
         await peer.empty()
+
+
+async def test_the_example_tells_the_answer_and_asks_again_for_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(UNAVAILABLE)
+    api.heard.set()
+    async with Peer(api.talk) as peer:
+        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{peer.url}/v1")
+        await example("openai_sdk").main("Hello?")
+        assert [seen.get(b"authorization") for seen in peer.requests] == [f"Bearer {SECRET}".encode()] * 2
+    assert capsys.readouterr().out == "Hello, world\n"
 
 
 # Those that are on httpx still
