@@ -20,7 +20,7 @@ from fairlead.core import Call
 from fairlead.engines import proxy, tls
 from fairlead.engines.attempt import Attempt
 from fairlead.engines.httpx2_sockets import Backend, Stream, Unanswered
-from fairlead.engines.native.dial import failed
+from fairlead.engines.native.dial import Reach, failed
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, Knowledge
@@ -42,6 +42,7 @@ class Httpx2:
         if self._proxy is not None and self._proxy.socks and find_spec("socksio") is None:
             raise ConfigError("a SOCKS proxy needs its library: pip install 'fairlead[httpx2]'")
         self._tls: ssl.SSLContext | None = None
+        self._reach = Reach(wire.uds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waits = Waits()
         self._pools: dict[Origin, tuple[httpcore2.AsyncConnectionPool, Backend]] = {}
@@ -108,7 +109,7 @@ class Httpx2:
             self._loop = loop
         known = self._pools.get(origin)
         if known is None:
-            backend = Backend(socks=self._proxy is not None and self._proxy.socks)
+            backend = Backend(self._reach, socks=self._proxy is not None and self._proxy.socks)
             known = self._pools[origin] = self._made(backend), backend
         return known
 

@@ -15,9 +15,8 @@ from typing import Any, Final, cast
 
 import httpcore2
 
-from fairlead.engines.native.dial import connect
+from fairlead.engines.native.dial import Reach
 from fairlead.engines.transport import ended_cleanly, unread
-from fairlead.url import Origin
 
 HIGH_WATER: Final = 256 * 1024
 """Bytes that wait for their reader before reading stops."""
@@ -196,7 +195,8 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 class Backend(httpcore2.AsyncNetworkBackend):
     """The connections of one pool: made here, and known until they are gone."""
 
-    def __init__(self, *, socks: bool = False) -> None:
+    def __init__(self, reach: Reach, *, socks: bool = False) -> None:
+        self._reach = reach
         self.socks = socks
         """Whether connections begin with words that are no HTTP."""
         self._streams: set[Stream] = set()
@@ -205,8 +205,8 @@ class Backend(httpcore2.AsyncNetworkBackend):
 
     async def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> Stream:
         try:
-            stream = await connect(asyncio.get_running_loop(), Origin("http", host, port), lambda: Stream(self), None)
-        except (OSError, UnicodeError) as error:
+            stream = (await self._reach(lambda: Stream(self), host, port))[1]
+        except OSError as error:
             raise httpcore2.ConnectError from error
         self.made(stream)
         return stream

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fairlead.engines.guard import Guard
 from fairlead.errors import ProtocolError
 
 EngineName = Literal["native", "httpx2", "aiohttp"]
@@ -29,15 +30,22 @@ class Wire:
 
     `verify`: True for the system's trust store, a path to an authority of one's own, an `ssl.SSLContext`, or False.
     `cert`: the path of a client certificate with its key, or `(certificate, key)` or `(certificate, key, password)`.
-    `max_keepalive_connections` bounds the idle connections of one origin (None keeps all), for `keepalive_expiry` seconds.
+    `proxy`: the URL of a proxy; `trust_env`: whether the environment may name one, and say (`NO_PROXY`) where none is used.
+    `uds`: the path of a Unix socket, which every origin is then reached at. `guard`: which addresses may be connected to.
+    `max_keepalive_connections` bounds the idle connections of one origin (None keeps all), for `keepalive_expiry` seconds;
+    none is used again that is older than `max_connection_age` seconds (None sets no bound).
     """
 
     verify: bool | str | ssl.SSLContext = True
-    cert: str | tuple[str, ...] | None = None
-    proxy: str | None = None
+    cert: str | tuple[str, ...] | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    trust_env: bool = False
+    uds: str | None = None
+    guard: Guard | None = None
     http2: bool = False
     max_keepalive_connections: int | None = None
     keepalive_expiry: float = 30.0
+    max_connection_age: float | None = None
     limits: Limits = field(default_factory=Limits)
 
 

@@ -1,99 +1,214 @@
-"""A new connection: the host resolved, its addresses tried as RFC 8305 says, TLS agreed, all within one bound."""
+"""A new connection: the host resolved and judged, its addresses tried as RFC 8305 says, a proxy asked, TLS agreed, all within one bound.
+
+What can be decided is decided when the engine is built: which proxies there are, whether a Unix socket or a guard stands before everything.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+from asyncio import BaseProtocol, Transport
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from fairlead.core import Call
+from fairlead.engines.guard import Guard
 from fairlead.engines.native.connection import Connection
+from fairlead.engines.native.proxied import NoTunnel, Tunnel
+from fairlead.engines.native.resolve import Resolver
+from fairlead.engines.proxy import Proxies, Proxy
 from fairlead.engines.timing import Bound, ends, expired
+from fairlead.engines.tls import Contexts
 from fairlead.engines.waits import Waits
-from fairlead.errors import ConnectFailed
+from fairlead.engines.wire import Wire
+from fairlead.errors import ConnectFailed, Refused
 from fairlead.url import Origin
 
-P = TypeVar("P", bound=asyncio.BaseProtocol)
+P = TypeVar("P", bound=BaseProtocol)
 
 HEAD_START: Final = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
 
 
-async def dial(
-    call: Call,
-    make: Callable[[], Connection],
-    tls: Callable[[], ssl.SSLContext],
-    started: float,
-    waits: Waits,
-) -> Connection:
-    """A connection to the call's origin, ready for its first request; raises ConnectFailed or TimedOut.
-
-    It is among the engine's `waits`, so that closing ends it.
-    """
-    loop = asyncio.get_running_loop()
-    origin = call.request.origin
-    due = ends(call, started)
-    bound: Bound | None = None
-    if call.timeout.connect is not None and loop.time() + call.timeout.connect < due:
-        due, bound = loop.time() + call.timeout.connect, "connect"
-    timer = asyncio.timeout_at(due)
-    waits.add(timer)
-    try:
-        async with timer:
-            return await connect(loop, origin, make, tls() if origin.scheme == "https" else None)
-    except TimeoutError as error:
-        if timer.expired():
-            raise expired(call, started=started, phase="connecting", bound=bound) from None
-        raise failed(call, origin, error) from error
-    except (OSError, ssl.CertificateError, UnicodeError) as error:
-        raise failed(call, origin, error) from error
-    finally:
-        waits.discard(timer)
+class Denied(Exception):
+    """The guard permits none of the host's addresses."""
 
 
-async def connect(
-    loop: asyncio.AbstractEventLoop, origin: Origin, make: Callable[[], P], tls: ssl.SSLContext | None
-) -> P:
-    """A connection to that host, over TLS where `tls` is given. Cancelled anywhere, it leaves nothing."""
-    sock = await start_connection(await _resolve(loop, origin), happy_eyeballs_delay=HEAD_START, loop=loop)
-    # From here on the socket is the transport's, which a failing create_connection closes: closing it here too
-    # would close a descriptor that may be another connection's by then.
-    transport, connection = await loop.create_connection(make, sock=sock)
-    if tls is not None:
+class Reach:
+    """How a socket comes to a host: at the address it resolves to, and that the guard permits, or at the one Unix socket there is."""
+
+    def __init__(self, uds: str | None = None, guard: Guard | None = None, resolve: Resolver | None = None) -> None:
+        self.uds = uds
+        self._guard = guard
+        self._resolve = resolve or Resolver()
+
+    async def __call__(self, make: Callable[[], P], host: str, port: int) -> tuple[Transport, P]:
+        """A connection without TLS. Raises OSError or Denied; cancelled anywhere, it leaves nothing."""
+        loop = asyncio.get_running_loop()
+        if self.uds is not None:
+            return await loop.create_unix_connection(make, sock=_unix(self.uds))
+        addresses = await self._resolve(host, port)
+        if self._guard is not None:
+            # What is connected to is one of these very addresses: a second look at the name might find others.
+            addresses = [one for one in addresses if self._guard.permits(one[4][0])]
+            if not addresses:
+                raise Denied
         try:
-            if transport.is_closing():
-                raise ConnectionResetError
-            secured = await loop.start_tls(transport, connection, tls, server_hostname=origin.host)
+            sock = await _first(loop, addresses)
         except BaseException:
-            transport.abort()
+            self.forget(host)
             raise
-        connection.connection_made(cast("asyncio.Transport", secured))
-    return connection
+        # From here on the socket is the transport's, which a failing create_connection closes: closing it here too
+        # would close a descriptor that may be another connection's by then.
+        return await loop.create_connection(make, sock=sock)
+
+    def forget(self, host: str) -> None:
+        """Something is wrong with who answers there: the next call asks anew where that is."""
+        self._resolve.forget(host)
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, origin: Origin) -> Sequence[AddrInfoType]:
-    numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-    try:  # an address needs no resolver, and no thread
-        return cast("Sequence[AddrInfoType]", socket.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM, flags=numeric))
-    except socket.gaierror:
-        return cast("Sequence[AddrInfoType]", await loop.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM))
+class Dialer:
+    """How one engine makes its connections."""
+
+    def __init__(self, wire: Wire, waits: Waits) -> None:
+        self.proxies = Proxies.of(wire)
+        self._tls = Contexts(wire)
+        self._reach = Reach(wire.uds, wire.guard)
+        self._waits = waits
+
+    async def dial(self, call: Call, make: Callable[[], Connection], started: float) -> Connection:
+        """A connection to the call's origin, ready for its first request; raises ConnectFailed, Refused or TimedOut.
+
+        It is among the engine's `waits`, so that closing ends it.
+        """
+        loop = asyncio.get_running_loop()
+        due = ends(call, started)
+        bound: Bound | None = None
+        if call.timeout.connect is not None and loop.time() + call.timeout.connect < due:
+            due, bound = loop.time() + call.timeout.connect, "connect"
+        timer = asyncio.timeout_at(due)
+        self._waits.add(timer)
+        try:
+            async with timer:
+                return await self._connect(call, make)
+        except TimeoutError:
+            raise expired(call, started=started, phase="connecting", bound=bound) from None
+        finally:
+            self._waits.discard(timer)
+
+    async def _connect(self, call: Call, make: Callable[[], Connection]) -> Connection:
+        origin = call.request.origin
+        tls = self._tls.origin() if origin.scheme == "https" else None
+        proxy = self.proxies.to(origin) if self.proxies is not None else None
+        if proxy is None:
+            _, connection = await self._to(call, origin, make, tls)
+            return connection
+        outer = self._tls.proxy() if proxy.scheme == "https" else None
+        if tls is None:
+            _, connection = await self._to(call, proxy, make, outer)
+            return connection
+        transport, tunnel = await self._to(call, proxy, Tunnel, outer)
+        try:
+            await tunnel.open(proxy, origin)
+            connection = make()
+            await _secure(transport, connection, tls, origin.host)
+        except BaseException as error:
+            transport.abort()
+            if isinstance(error, OSError | ValueError):
+                raise failed(call, origin, error) from error
+            raise
+        return connection
+
+    async def _to(
+        self, call: Call, place: Origin | Proxy, make: Callable[[], P], tls: ssl.SSLContext | None
+    ) -> tuple[Transport, P]:
+        """A connection to that place, over TLS where `tls` is given."""
+        try:
+            transport, protocol = await self._reach(make, place.host, place.port)
+        except Denied:
+            refused = Refused(f"{place.host} leads to no address that this client may connect to", request=call.request)
+            refused.phase = "connecting"
+            raise refused from None
+        except (OSError, ValueError) as error:
+            raise failed(call, self._reach.uds or place, error) from error
+        if tls is not None:
+            try:
+                transport = await _secure(transport, protocol, tls, place.host)
+            except (OSError, ValueError) as error:
+                self._reach.forget(place.host)
+                raise failed(call, place, error) from error
+        return transport, protocol
 
 
-def failed(call: Call, origin: Origin, error: BaseException) -> ConnectFailed:
+async def _secure(transport: Transport, protocol: BaseProtocol, tls: ssl.SSLContext, host: str) -> Transport:
+    """The same connection over TLS (over TLS again, where it leads through a proxy that speaks it). What fails is given up."""
+    try:
+        if transport.is_closing():
+            raise ConnectionResetError
+        loop = asyncio.get_running_loop()
+        secured = await loop.start_tls(transport, protocol, tls, server_hostname=host)
+        if secured is None:
+            raise ConnectionResetError
+    except BaseException:
+        transport.abort()
+        raise
+    protocol.connection_made(secured)
+    return secured
+
+
+async def _first(loop: asyncio.AbstractEventLoop, addresses: Sequence[AddrInfoType]) -> socket.socket:
+    """A socket connected to the first of the addresses that answers."""
+    task = cast("asyncio.Task[object]", asyncio.current_task())
+    cancelled = task.cancelling()
+    try:
+        sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)
+    except RuntimeError as error:  # of uvloop
+        raise OSError(str(error)) from error
+    if task.cancelling() > cancelled:
+        # It came while the slower addresses were given up, where the library swallows it.
+        sock.close()
+        raise asyncio.CancelledError
+    return sock
+
+
+def _unix(path: str) -> socket.socket:
+    """A socket connected to that path, which never takes long: a full line is an error. (The loops' own way takes it for a connection.)"""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def failed(call: Call, place: Origin | Proxy | str, error: BaseException) -> ConnectFailed:
+    """The error for a connection to that place (or path) that could not be made."""
+    host = place if isinstance(place, str) else place.host
+    where = f"the proxy {place}" if isinstance(place, Proxy) else str(place)
     if isinstance(error, ssl.SSLCertVerificationError):
-        what = f"the certificate of {origin.host} is not trusted: {error.verify_message}"
+        what = f"the certificate of {host} is not trusted: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
-        what = f"TLS with {origin.host} failed: {error.reason or 'no agreement'}"
+        what = f"TLS with {host} failed: {error.reason or 'no agreement'}"
     elif isinstance(error, socket.gaierror):
-        what = f"unknown host {origin.host}"
+        what = f"unknown host {host}"
+    elif isinstance(error, NoTunnel):
+        what = str(error)
     elif isinstance(error, ConnectionRefusedError):
-        what = f"{origin} refused the connection: is it running?"
-    elif isinstance(error, OSError) and error.strerror:
-        what = f"could not connect to {origin}: {error.strerror}"
+        what = f"{where} refused the connection: is it running?"
+    elif isinstance(error, OSError) and error.errno:
+        what = f"could not connect to {where}: {os.strerror(error.errno)}"
     else:
-        what = f"could not connect to {origin}"
+        what = f"could not connect to {where}"
     return ConnectFailed(what, request=call.request, phase="connecting")
+
+
+async def dial(
+    call: Call, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext], started: float, waits: Waits
+) -> Connection:
+    return await Dialer(Wire(verify=tls()), waits).dial(call, make, started)
