@@ -593,8 +593,9 @@ async def test_cancelled_while_sending_it_ends_the_upload(lib: Any) -> None:
         asking = asyncio.create_task(client.post(peer.url, content=endless()))
         await peer.until(lambda: bool(peer.requests))
         await cancelled(asking)
-        async with asyncio.timeout(PATIENCE):
-            await closed.wait()
+        if lib is httpx2:  # httpx leaves a generator to be closed when memory is tidied
+            async with asyncio.timeout(PATIENCE):
+                await closed.wait()
         await peer.empty()
 
 
@@ -608,6 +609,26 @@ async def test_cancelled_before_the_head_it_gives_the_connection_up(lib: Any) ->
         await peer.until(lambda: bool(peer.requests))
         await cancelled(asking)
         await peer.empty()
+
+
+async def test_cancelled_at_any_step_it_leaves_nothing(lib: Any) -> None:
+    unavailable = answer(status=b"503 Service Unavailable")
+    async with Peer(says(unavailable, chunked(b"one", b"two"))) as peer:
+        for steps in range(1000):
+            made = door(policies=(Retry(delay=0.0), ConcurrencyLimit(limit=1)))
+            async with lib.AsyncClient(transport=made) as client:
+                asking = asyncio.create_task(client.get(peer.url))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                if asking.done():
+                    break
+                asking.cancel()
+                await asyncio.wait({asking}, timeout=PATIENCE)
+                ((_, slots),) = made.client.upstream.states.items()
+                assert slots.taken == 0
+            await peer.empty()
+    assert asking.result().content == b"onetwo"
+    assert steps > 5
 
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
