@@ -612,12 +612,18 @@ async def test_cancelled_before_the_head_it_gives_the_connection_up(lib: Any) ->
 
 
 async def test_cancelled_at_any_step_it_leaves_nothing(lib: Any) -> None:
-    unavailable = answer(status=b"503 Service Unavailable")
-    async with Peer(says(unavailable, chunked(b"one", b"two"))) as peer:
+    async def talk(line: Line) -> None:
+        while (seen := await line.request()) is not None:
+            again = seen.target in asked
+            asked.add(seen.target)
+            await line.say(chunked(b"one", b"two") if again else answer(status=b"503 Service Unavailable"))
+
+    asked: set[str] = set()
+    async with Peer(talk) as peer:
         for steps in range(1000):
             made = door(policies=(Retry(delay=0.0), ConcurrencyLimit(limit=1)))
             async with lib.AsyncClient(transport=made) as client:
-                asking = asyncio.create_task(client.get(peer.url))
+                asking = asyncio.create_task(client.get(f"{peer.url}/{steps}"))
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 if asking.done():
