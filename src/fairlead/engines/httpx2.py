@@ -7,28 +7,27 @@ timer for all of an attempt, one free replay, strict heads, and connections that
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, Final, cast
+from math import inf
+from typing import Any, cast
 
 import httpcore2
 
 from fairlead.core import Call
-from fairlead.engines import proxy, tls
 from fairlead.engines.attempt import Attempt
+from fairlead.engines.httpx2_faults import told
 from fairlead.engines.httpx2_sockets import Backend, Stream, Unanswered
-from fairlead.engines.native.dial import Reach, failed
+from fairlead.engines.native.dial import Reach
+from fairlead.engines.proxy import Proxies, Proxy
+from fairlead.engines.tls import Contexts
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
-from fairlead.errors import ConfigError, ConnectFailed, Disconnected, Knowledge
+from fairlead.errors import ConfigError
 from fairlead.message import Arriving, Response
 from fairlead.url import Origin
-
-REFUSED_STREAM: Final = 7
-"""An HTTP/2 error code: the peer did nothing (RFC 9113 section 8.7)."""
 
 
 class Httpx2:
@@ -38,10 +37,10 @@ class Httpx2:
         if wire.http2 and find_spec("h2") is None:
             raise ConfigError("http2=True needs its library: pip install 'fairlead[httpx2]'")
         self._wire = wire
-        self._proxy = proxy.parse(wire.proxy) if wire.proxy is not None else None
-        if self._proxy is not None and self._proxy.socks and find_spec("socksio") is None:
+        self._proxies = Proxies.of(wire)
+        if self._proxies is not None and self._proxies.socks and find_spec("socksio") is None:
             raise ConfigError("a SOCKS proxy needs its library: pip install 'fairlead[httpx2]'")
-        self._tls: ssl.SSLContext | None = None
+        self._tls = Contexts(wire, alpn=("h2", "http/1.1") if wire.http2 else ("http/1.1",))
         self._reach = Reach(wire.uds)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waits = Waits()
@@ -78,8 +77,8 @@ class Httpx2:
         except BaseException as error:
             if body is not None:
                 body.close()
-            told = attempt.told(error, partial(_told, attempt))
-            raise told from told.__cause__
+            fault = attempt.told(error, partial(self.told, attempt))
+            raise fault from fault.__cause__
 
     async def close(self) -> None:
         await self._waits.close()
@@ -98,7 +97,15 @@ class Httpx2:
             task.add_done_callback(self._releases.discard)
 
     def rest(self, stream: Stream) -> None:
-        stream.rest(self._wire.keepalive_expiry)
+        stream.rest(self._wire.keepalive_expiry, self._wire.max_connection_age or inf)
+
+    def told(self, attempt: Attempt, error: BaseException) -> BaseException:
+        """The same fault in our own words."""
+        return told(attempt, error, self._through(attempt.call.request.origin), self._wire.uds)
+
+    def _through(self, origin: Origin) -> Proxy | None:
+        """The proxy that leads to that origin, if any."""
+        return self._proxies.to(origin) if self._proxies is not None else None
 
     def _pool(self, origin: Origin) -> tuple[httpcore2.AsyncConnectionPool, Backend]:
         loop = asyncio.get_running_loop()
@@ -109,30 +116,29 @@ class Httpx2:
             self._loop = loop
         known = self._pools.get(origin)
         if known is None:
-            backend = Backend(self._reach, socks=self._proxy is not None and self._proxy.socks)
-            known = self._pools[origin] = self._made(backend), backend
+            proxy = self._through(origin)
+            backend = Backend(self._reach, socks=proxy is not None and proxy.socks)
+            known = self._pools[origin] = self._made(backend, proxy), backend
         return known
 
-    def _made(self, backend: Backend) -> httpcore2.AsyncConnectionPool:
+    def _made(self, backend: Backend, proxy: Proxy | None) -> httpcore2.AsyncConnectionPool:
         wire = self._wire
-        if self._tls is None:
-            self._tls = tls.context(wire, alpn=("h2", "http/1.1") if wire.http2 else ("http/1.1",))
         options: dict[str, Any] = {
-            "ssl_context": self._tls,
+            "ssl_context": self._tls.origin(),
             "max_connections": None,
             "max_keepalive_connections": wire.max_keepalive_connections,
             "keepalive_expiry": wire.keepalive_expiry,
             "http2": wire.http2,
             "network_backend": backend,
         }
-        if self._proxy is None:
+        if proxy is None:
             return httpcore2.AsyncConnectionPool(**options)
-        scheme, host, port, auth = self._proxy
+        scheme, host, port, auth = proxy
         url = httpcore2.URL(scheme=scheme, host=host, port=port, target="/")
-        if self._proxy.socks:
+        if proxy.socks:
             return httpcore2.AsyncSOCKSProxy(url, auth, **options)
         if scheme == "https":
-            options["proxy_ssl_context"] = tls.context(wire)
+            options["proxy_ssl_context"] = self._tls.proxy()
         return httpcore2.AsyncHTTPProxy(url, auth, **options)
 
 
@@ -163,8 +169,8 @@ class _Body:
                 await self.finish()
         except BaseException as error:
             self.close()
-            told = attempt.told(error, partial(_told, attempt))
-            raise told from told.__cause__
+            fault = attempt.told(error, partial(self._engine.told, attempt))
+            raise fault from fault.__cause__
         return chunk or b""
 
     async def finish(self) -> None:
@@ -207,35 +213,6 @@ def _request(attempt: Attempt) -> httpcore2.Request:
         content=attempt.upload() if request.content != b"" else b"",
         extensions={"trace": trace, "timeout": {"read": attempt.call.timeout.read}},
     )
-
-
-def _told(attempt: Attempt, error: BaseException) -> BaseException:
-    """The same fault in our own words; what is not the core's is left as it is."""
-    request = attempt.call.request
-    if isinstance(error, httpcore2.ReadTimeout):
-        return attempt.expired("read")
-    if isinstance(error, httpcore2.ConnectError):
-        unmade = failed(attempt.call, request.origin, error.__cause__ or error)
-        unmade.__cause__ = error.__cause__
-        return unmade
-    if isinstance(error, httpcore2.ProxyError):
-        return ConnectFailed("the proxy did not connect", request=request, phase="connecting")
-    if isinstance(error, Unanswered):
-        knowledge = Knowledge.UNKNOWN if error.sent else Knowledge.NOT_SENT
-        return Disconnected(request=request, phase=attempt.phase, knowledge=knowledge)
-    if isinstance(error, httpcore2.NetworkError):
-        return Disconnected(request=request, phase=attempt.phase)
-    if isinstance(error, httpcore2.RemoteProtocolError):
-        what = error.args[0] if error.args else ""
-        if str(what).startswith(("Server disconnected", "peer closed")):
-            return Disconnected(request=request, phase=attempt.phase)
-        code = getattr(what, "error_code", None)
-        if code is not None:  # HTTP/2: the stream was reset, or its connection ended
-            knowledge = Knowledge.REJECTED if code == REFUSED_STREAM else Knowledge.UNKNOWN
-            return Disconnected(request=request, phase=attempt.phase, knowledge=knowledge)
-    if isinstance(error, httpcore2.ProtocolError) or type(error).__module__.partition(".")[0] in {"h2", "hpack"}:
-        return attempt.not_http("its framing is broken")
-    return error
 
 
 def _surplus(response: httpcore2.Response) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from asyncio import Future, TimerHandle, Transport
+from math import inf
 from typing import Any, Final, cast
 
 import httpcore2
@@ -48,6 +49,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self._answered = self._kept = self._idle = False
         self._http1 = not backend.socks
         """Whether it speaks HTTP/1, where nothing comes that was not asked for."""
+        self._born, self._until = self._loop.time(), inf
         self.lost = False
         self.distrusted = False
         """Whether it must not serve again."""
@@ -119,9 +121,8 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":  # asked of an idle connection: whether it is fit to serve again
-            if self.distrusted or self._ended or self._held or self._transport.is_closing():
-                return True
-            return unread(self._transport)
+            unfit = self.distrusted or self._ended or self._held or self._loop.time() >= self._until
+            return bool(unfit) or self._transport.is_closing() or unread(self._transport)
         return self._transport.get_extra_info(info)
 
     # What the engine asks for
@@ -132,10 +133,11 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             self._expiry.cancel()
         self._transport.abort()
 
-    def rest(self, seconds: float) -> None:
-        """Be idle, no longer than that."""
+    def rest(self, seconds: float, age: float) -> None:
+        """Be idle, no longer than that, and until it is so old."""
         self._idle = True
-        self._expiry = self._loop.call_later(seconds, self.abort)
+        self._until = min(self._loop.time() + seconds, self._born + age)
+        self._expiry = self._loop.call_at(self._until, self.abort)
 
     def _stopped(self) -> bool:
         """Whether writing on is of no use: the peer is gone, or has answered already."""

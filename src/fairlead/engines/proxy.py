@@ -33,17 +33,29 @@ class Proxy(NamedTuple):
     def socks(self) -> bool:
         return self.scheme.startswith("socks")
 
+    def refusal(self, origin: Origin, status: int) -> str:
+        """What it means that a proxy answers this status, and opens no tunnel to the origin."""
+        if status != 407:
+            return f"the proxy {self} answered {status} to CONNECT {authority(origin)}"
+        said = "asks for credentials" if self.auth is None else "does not accept the credentials"
+        return f"the proxy {self} {said} (407): pass them as proxy='http://name:password@host:port'"
+
     @property
     def credentials(self) -> bytes:
         """The value of `Proxy-Authorization` (RFC 7617), b"" for none."""
         return b"" if self.auth is None else b"Basic " + b64encode(":".join(self.auth).encode())
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{authority(self)}"
 
     def __repr__(self) -> str:
         return f"<Proxy {self}>"
+
+
+def authority(place: Origin | Proxy) -> str:
+    """Host and port, the port always."""
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    return f"{host}:{place.port}"
 
 
 class Proxies:

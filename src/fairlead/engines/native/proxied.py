@@ -14,7 +14,7 @@ from typing import Final, cast
 from httptools import HttpParserError, HttpResponseParser
 
 from fairlead.engines.native.head import encode
-from fairlead.engines.proxy import Proxies, Proxy
+from fairlead.engines.proxy import Proxies, Proxy, authority
 from fairlead.message import Request
 from fairlead.url import Origin
 
@@ -66,21 +66,17 @@ class Tunnel(asyncio.Protocol):
 
     async def open(self, proxy: Proxy, origin: Origin) -> None:
         """Ask for the tunnel; raises NoTunnel."""
-        host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        place = f"{host}:{origin.port}"
+        place = authority(origin)
         line = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
         if not self._answered.done():
             self._transport.write(line.encode() + _credentials(proxy) + b"\r\n")
         await self._answered
-        if self._status == 407:
-            self._fault = "does not accept the credentials" if proxy.auth else "asks for credentials"
-            self._fault += " (407): pass them as proxy='http://name:password@host:port'"
-        elif self._status and not 200 <= self._status < 300:
-            self._fault = f"answered {self._status} to CONNECT {place}"
-        elif self._held and not self._fault:
-            self._fault = "sent more than its answer to CONNECT"
         if self._fault:
             raise NoTunnel(f"the proxy {proxy} {self._fault}")
+        if not 200 <= self._status < 300:
+            raise NoTunnel(proxy.refusal(origin, self._status))
+        if self._held:
+            raise NoTunnel(f"the proxy {proxy} sent more than its answer to CONNECT")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("Transport", transport)
