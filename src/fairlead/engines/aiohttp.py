@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from math import inf
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
 from fairlead.core import Call
-from fairlead.engines import proxy, tls
 from fairlead.engines.aiohttp_exchange import Connection, Ended, Exchange, OurRequest
 from fairlead.engines.attempt import PIECE, Attempt
+from fairlead.engines.proxy import Proxies
+from fairlead.engines.tls import Contexts
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError
 from fairlead.message import Arriving, Response
-from fairlead.url import Origin, shown
+from fairlead.url import Origin
 
 QUIET: Final = aiohttp.ClientTimeout(total=None, sock_connect=None)
 """None of aiohttp's timers."""
@@ -31,11 +33,11 @@ class Aiohttp:
     """HTTP/1.1. Connections belong to the loop that made them."""
 
     def __init__(self, wire: Wire) -> None:
-        if wire.proxy is not None and proxy.parse(wire.proxy).socks:
-            raise ConfigError(
-                f"engine='aiohttp' cannot use proxy={shown(wire.proxy)!r}: use http://, or engine='httpx2'"
-            )
+        self._proxies = Proxies.of(wire)
+        if self._proxies is not None and self._proxies.socks:
+            raise ConfigError(f"engine='aiohttp' cannot use {self._proxies}: use http://, or engine='httpx2'")
         self._wire = wire
+        self._tls = Contexts(wire)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waits = Waits()
         self._session: aiohttp.ClientSession | None = None
@@ -44,9 +46,10 @@ class Aiohttp:
 
     async def send(self, call: Call, /) -> Response:
         attempt = Attempt(call, self._wire.limits, self._waits)
-        exchange = Exchange(attempt)
-        session = self._opened()
         request = call.request
+        exchange = Exchange(attempt, self._proxies.to(request.origin) if self._proxies is not None else None)
+        exchange.uds = self._wire.uds
+        session = self._opened()
         try:
             async with attempt.waiting():
                 try:
@@ -106,6 +109,9 @@ class Aiohttp:
         # All of the target goes in as the path, so that it comes out as it stands.
         url = URL.build(scheme=origin.scheme, authority=f"{host}:{origin.port}", path=request.target, encoded=True)
         exchange.uploads = not isinstance(content, bytes) or len(content) > PIECE
+        if exchange.uds is not None and origin.scheme == "https":
+            raise ConfigError("engine='aiohttp' speaks no TLS over a Unix socket: use engine='native'")
+        proxy = exchange.proxy
         return await session.request(
             request.method,
             url,
@@ -113,6 +119,8 @@ class Aiohttp:
             headers=[field for field in exchange.fields if field[0] != "Transfer-Encoding"],
             allow_redirects=False,
             middlewares=(exchange.once,),
+            proxy=None if proxy is None else str(proxy),
+            proxy_headers=exchange.credentials,
             timeout=QUIET if read is None else aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=read),
         )
 
@@ -127,22 +135,26 @@ class Aiohttp:
 
     def _made(self, loop: asyncio.AbstractEventLoop) -> aiohttp.ClientSession:
         limits = self._wire.limits
-        connector = aiohttp.TCPConnector(
-            ssl=tls.context(self._wire),
-            limit=0,
-            keepalive_timeout=self._wire.keepalive_expiry,
-            use_dns_cache=False,
-            resolver=aiohttp.ThreadedResolver(),
-        )
+        expiry, age = self._wire.keepalive_expiry, self._wire.max_connection_age or inf
+        connector: aiohttp.BaseConnector
+        if self._wire.uds is not None:
+            connector = aiohttp.UnixConnector(self._wire.uds, limit=0, keepalive_timeout=expiry)
+        else:
+            connector = aiohttp.TCPConnector(
+                ssl=self._tls.origin(),
+                limit=0,
+                keepalive_timeout=expiry,
+                use_dns_cache=False,
+                resolver=aiohttp.ThreadedResolver(),
+            )
         # aiohttp's interface has no word for a connection of one's own; the conformance tests fail if this name changes.
-        connector._factory = partial(Connection, loop, self._connections.add, self._lost)  # type: ignore[assignment]
+        connector._factory = partial(Connection, loop, self._connections.add, self._lost, age)  # type: ignore[assignment]
         return aiohttp.ClientSession(
             connector=connector,
             request_class=OurRequest,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=["Content-Type"],
-            proxy=self._wire.proxy,
             max_headers=limits.headers,
             max_field_size=limits.head,
             max_line_size=limits.head,

@@ -7,6 +7,7 @@ that was cut is told from one that is broken; and aiohttp neither tries again by
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from multidict import CIMultiDict
 
 from fairlead.engines.attempt import Attempt
 from fairlead.engines.native.dial import failed
+from fairlead.engines.proxy import Proxy
 from fairlead.engines.transport import FRESH, ended_cleanly, unread
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected
 from fairlead.headers import Pair
@@ -35,9 +37,14 @@ class Connection(ResponseHandler):
     """One connection; `used` and `lost` keep count of it."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, used: Callable[[Connection], None], lost: Callable[[Connection], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        used: Callable[[Connection], None],
+        lost: Callable[[Connection], None],
+        age: float,
     ) -> None:
         super().__init__(loop)
+        self._until = loop.time() + age
         self._used, self._lost = used, lost
         self.exchange: Exchange | None = None
         """The one under way; None while idle."""
@@ -74,7 +81,8 @@ class Connection(ResponseHandler):
     def is_connected(self) -> bool:
         if not super().is_connected() or self.distrusted or self.transport is None:
             return False
-        return self._loop.time() - self.last < FRESH or not unread(self.transport)
+        now = self._loop.time()
+        return now < self._until and (now - self.last < FRESH or not unread(self.transport))
 
     def close(self) -> None:
         # aiohttp's own waits until unsent bytes are taken, and over TLS for the peer's last word.
@@ -116,13 +124,22 @@ class Connection(ResponseHandler):
 class Exchange:
     """What an attempt knows of its way through aiohttp."""
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Attempt, proxy: Proxy | None) -> None:
         self.attempt = attempt
+        self.proxy = proxy
+        """What leads to the origin."""
+        self.uds: str | None = None
         self.fields = _text(attempt.fields())
         self.uploads = False
         """Whether the body is sent piece by piece."""
         self.connection: Connection | None = None
         self._answer: aiohttp.ClientResponse | None = None
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """What the proxy is told of who asks."""
+        known = self.proxy is not None and self.proxy.credentials
+        return {"Proxy-Authorization": known.decode()} if known else {}
 
     @property
     def silent(self) -> bool:
@@ -175,10 +192,13 @@ class Exchange:
             return attempt.expired("read")
         if not isinstance(error, aiohttp.ClientError | OSError | RuntimeError):
             return error
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            return ConnectFailed("the proxy did not connect", request=request, phase="connecting")
+        proxy, origin = self.proxy, request.origin
+        if isinstance(error, aiohttp.ClientHttpProxyError) and proxy is not None:
+            return ConnectFailed(proxy.refusal(origin, error.status), request=request, phase="connecting")
         if attempt.phase == "connecting":
-            unmade = failed(attempt.call, request.origin, error.__cause__ or error)
+            cause = error.__cause__ or error
+            place = origin if isinstance(cause, ssl.SSLError) else proxy or self.uds or origin
+            unmade = failed(attempt.call, place, cause)
             unmade.__cause__ = error.__cause__
             return unmade
         if isinstance(error, aiohttp.ClientResponseError) or (self.connection is not None and self.connection.broken):
@@ -193,10 +213,10 @@ class OurRequest(aiohttp.ClientRequest):
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         self.exchange.begin(conn.protocol)
-        proxied = self.headers.get("Proxy-Authorization")
         self.headers = CIMultiDict(self.exchange.fields)
-        if proxied is not None:
-            self.headers["Proxy-Authorization"] = proxied
+        if not self.is_ssl():
+            for name, value in self.exchange.credentials.items():
+                self.headers.setdefault(name, value)
         response = await super().send(conn)
         if not self.exchange.uploads:
             self.exchange.attempt.enter("head")

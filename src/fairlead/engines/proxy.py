@@ -99,7 +99,7 @@ class Proxies:
         return None if proxy is None or any(entry.names(origin) for entry in self._exempt) else proxy
 
     def __repr__(self) -> str:
-        return f"<Proxies {self._by_scheme}>"
+        return f"<Proxies {', '.join(str(proxy) for proxy in self._by_scheme.values())}>"
 
 
 class Exempt(NamedTuple):
