@@ -107,6 +107,7 @@ EXCHANGES = (
     # What goes out
     Exchange("a path and a query as they stand", path="/a%2Fb/c;d?x=%20&&y=1,2?"),
     Exchange("a path that must be escaped", path="/caf\u00e9 au lait?q=\u00fc"),
+    Exchange("a path that httpx does not escape", path="/a%zz\\^|;[]?q={x}|`^%"),
     Exchange("a query of its own", options={"params": {"a": [1, 2], "b": "x y"}}),
     Exchange("fields, repeated, of odd case", options={"headers": [("x-lower", "1"), ("X-Twice", "a"), ("X-Twice", "b"), ("X-Empty", "")]}),
     Exchange("a value that is not ASCII", options={"headers": [(b"X-Name", b"Zo\xeb")]}),
@@ -303,11 +304,18 @@ async def test_a_url_that_leads_nowhere_is_unsupported(lib: Any, url: str) -> No
     "options",
     [
         {"headers": {"X-Line": "a\r\nb"}},
+        {"extensions": {"target": b"/a HTTP/1.1\r\nX-Line: b"}},
         {"headers": {"Transfer-Encoding": "gzip"}, "content": b"x"},
         {"headers": [("Content-Length", "1"), ("Content-Length", "2")], "content": b"x"},
         {"headers": {"Content-Length": "many"}, "content": b"x"},
     ],
-    ids=["a line break", "a transfer coding", "two lengths", "a length that is no number"],
+    ids=[
+        "a line break",
+        "a target that breaks the line",
+        "a transfer coding",
+        "two lengths",
+        "a length that is no number",
+    ],
 )
 async def test_a_request_that_cannot_be_sent_is_the_callers_fault(lib: Any, options: dict[str, Any]) -> None:
     for side in SIDES:

@@ -24,7 +24,7 @@ from fairlead.errors import ConfigError, FairleadError
 from fairlead.headers import Headers, Pair
 from fairlead.keywords import DEFAULT, Default
 from fairlead.message import Request, Response
-from fairlead.url import Origin, ready
+from fairlead.url import Origin
 
 if TYPE_CHECKING:
     import httpx
@@ -43,6 +43,7 @@ SHORT: Final = 0.001
 """Seconds for httpx's 0."""
 
 _PORTS: Final = {"http": 80, "https": 443}
+_TARGET: Final = re.compile(rb"[!-~]+").fullmatch
 _NUMBER: Final = re.compile(rb"[0-9]{1,18}").fullmatch
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 _DECODED: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
@@ -134,7 +135,9 @@ def translated(request: Any, theirs: Library) -> Request:
     if scheme not in _PORTS or not host:
         raise theirs.unsupported(request)
     origin = Origin(scheme, host, url.port or _PORTS[scheme])
-    target = request.extensions.get("target", url.raw_path)
+    target = request.extensions.get("target", url.raw_path)  # as it stands: somebody may have signed it
+    if _TARGET(target) is None:
+        raise ConfigError("a target of other bytes than visible ASCII: escape them")
 
     usual = {(b"host", origin.authority.encode()), (b"connection", b"keep-alive")}
     fields: list[Pair] = []
@@ -160,7 +163,7 @@ def translated(request: Any, theirs: Library) -> Request:
         said = chunked or length is not None  # chunks overrule a length (RFC 9112 section 6.3)
     if not said:
         fields += lengths
-    return Request.build(request.method, origin, ready(target.decode()), Headers(fields), content)
+    return Request.build(request.method, origin, target.decode(), Headers(fields), content)
 
 
 def _replayable(stream: Any, theirs: Library) -> bool:
