@@ -62,7 +62,7 @@ class TestWhereACookieGoes:
             ("127.0.0.1", "0.0.1"),
             ("127.0.0.1", "1"),
             ("a.test.", "test."),
-            ("[::1]", "[::1]"),
+            ("printer.local", "local"),
         ],
     )
     def test_nobody_sets_one_for_others(self, host, domain):
@@ -71,6 +71,13 @@ class TestWhereACookieGoes:
     @pytest.mark.parametrize("domain", ["Domain", "Domain=", "domain = "])
     def test_a_domain_that_is_empty_is_none(self, domain):
         assert sent(told(CookieJar(), f"a=1; {domain}; Path=/")) == "a=1"
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost", "db", "shop.test."])
+    def test_a_host_that_makes_no_domain_may_name_itself(self, host):
+        for dot in ("", "."):
+            jar = told(CookieJar(), f"a=1; Domain = {dot}{host}; Path=/", url=f"http://{host}:8080/")
+            assert sent(jar, f"http://{host}/") == "a=1"
+            assert sent(jar, f"http://below.{host}/" if host[0] != "[" else "http://[::2]/") is None
 
     @pytest.mark.parametrize(
         "host", ["127.0.0.1:80", "[::1]:8080", "[::1]", "localhost:3000", "db", "xn--mnchen-3ya.test"]
@@ -123,7 +130,7 @@ class TestWhereACookieGoes:
         name = "." + domain.removeprefix(".")
         assert f".{setter}".endswith(name)
         assert f".{asker}".endswith(name)
-        assert name.count(".") > 1
+        assert name.count(".") > 1, "a word is no domain"
         assert not name.endswith((".co.uk", ".1", ".")) or name == ".a.co.uk"
 
 

@@ -40,12 +40,11 @@ class Asked:
     def __init__(self, request: Request) -> None:
         self.type = request.origin.scheme
         self.host = request.origin.authority
-        self.origin_req_host = request.origin.host
+        self.origin_req_host = f"[{request.origin.host}]" if ":" in request.origin.host else request.origin.host
         self.cookie: str | None = None
         self._url = request.place
         # The library calls a host without a dot `host.local`.
-        name = f".[{request.origin.host}]" if ":" in request.origin.host else f".{request.origin.host}"
-        self._names = name, f"{name}.local"
+        self._names = f".{self.origin_req_host}", f".{self.origin_req_host}.local"
 
     def within(self, domain: str) -> bool:
         """Whether the host is this domain, or below it."""
@@ -65,8 +64,14 @@ class Asked:
 class Told:
     """A Set-Cookie field, as the library wants to see an answer."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str, host: str) -> None:
         self._field = _IGNORED.sub("", field)
+        if _lone(host):
+            # Its own name as a domain says no more than none (RFC 6265 section 5.3).
+            name, *attributes = self._field.split(";")
+            own = [f"domain={dot}{host}" for dot in ("", ".")]
+            kept = [one for one in attributes if one.replace(" ", "").lower() not in own]
+            self._field = ";".join([name, *kept])
 
     def info(self) -> Told:
         return self
@@ -92,7 +97,7 @@ class Jar(CookieJar):
             try:
                 for field in fields[:HERE]:
                     if len(field) <= FIELD:
-                        told: Any = Told(field)
+                        told: Any = Told(field, asked.origin_req_host)
                         self.extract_cookies(told, asked)
             finally:
                 self._telling = None
@@ -151,9 +156,13 @@ def _sound(cookie: Cookie, secure: bool) -> bool:
         return False
     if cookie.name.startswith("__Host-") and (not cookie.secure or cookie.domain_specified or cookie.path != "/"):
         return False
-    # An address has no subdomains, and a name that ends with a dot would make a domain of everybody's.
-    last = cookie.domain.rpartition(".")[2]
-    return not (cookie.domain_specified and (not last or last.isdigit() or last.endswith("]")))
+    return not (cookie.domain_specified and _lone(cookie.domain.removeprefix(".")))
+
+
+def _lone(host: str) -> bool:
+    """Whether a host makes no domain: one word, an address, or a name that ends with a dot."""
+    last = host.rpartition(".")[2]
+    return last == host or not last or last.isdigit() or last.endswith("]")
 
 
 def _overlap(one: Cookie, other: Cookie) -> bool:
