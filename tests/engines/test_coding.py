@@ -234,6 +234,40 @@ def test_a_chain_of_what_cannot_be_made_smaller_passes() -> None:
     assert undone(b"gzip, br, zstd", zstd.compress(brotli.compress(gzip.compress(noise), quality=1)), 65536) == noise
 
 
+@pytest.mark.parametrize("name", ["gzip", "br", "zstd"])
+def test_a_stream_gives_no_more_than_so_many_times_what_came(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(codings, "FREE", 1_000_000)
+    token, compress = CODINGS[name]
+    assert undone(token, compress(bytes(1_000_000)), 65536) == bytes(1_000_000)
+    made, bomb, given = coding(token), compress(bytes(20_000_000)), 0
+    assert made is not None
+    with pytest.raises(ProtocolError, match="more than 200 times its size: read it with aiter_raw"):
+        for piece in made.feed(bomb):
+            given += len(piece)
+    assert given <= 200 * len(bomb) + 1_000_000 + MOST
+
+
+def test_what_shrinks_a_hundredfold_is_no_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codings, "FREE", 1_000_000)
+    lines = b"".join([Random(number).randbytes(40) + bytes(5_000) for number in range(1000)])
+    coded = gzip.compress(lines)
+    assert 80 < len(lines) / len(coded) < 200
+    assert undone(b"gzip", coded, 1000) == lines
+
+
+@pytest.mark.parametrize("log", [23, 24])
+def test_a_window_of_zstd_has_at_most_8_mebibytes(log: int) -> None:
+    press = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: log})
+    coded = press.compress(b"plain") + press.flush()
+    made = coding(b"zstd")
+    assert made is not None
+    if log == 23:
+        assert whole(made, coded, 10) == b"plain"
+    else:
+        with pytest.raises(ProtocolError, match="a window of more than 8 MiB"):
+            whole(made, coded, 10)
+
+
 @each
 def test_a_library_is_given_little_at_once(
     monkeypatch: pytest.MonkeyPatch, name: bytes, compress: Callable[[bytes], bytes]

@@ -2,6 +2,10 @@
 
 RFC 9110 section 8.4. gzip and deflate come with Python; br and zstd are asked for only where their library is installed. A
 piece is at most 64 KiB (of br 96, its library's own grain): whoever collects pieces counts them, whoever passes them on holds one.
+What is passed on is bounded too: zeros and repeated lines shrink a thousandfold, so a body may give as much as could be held
+whatever its ratio; beyond that no honest one keeps up 200 to 1.
+
+Longer than most: four codings, and what each of them can be made to cost.
 """
 
 from __future__ import annotations
@@ -25,6 +29,12 @@ MEMBERS: Final = 1000
 """Members of a gzip body, or frames of a zstd one, that need not give anything; each one more must give 64 bytes."""
 HELD: Final = 1024 * 1024
 """Bytes that one coding may give to the next, before this gives any itself."""
+FREE: Final = 64 * 1024 * 1024
+"""Bytes that a body may decode to, however small it is."""
+RATIO: Final = 200
+"""Bytes that each byte of a body may decode to, beyond those."""
+WINDOW: Final = 23
+"""The largest window of zstd, as a power of two: 8 MiB (RFC 9659 section 3)."""
 
 
 def accepted() -> str:
@@ -49,7 +59,7 @@ def coding(field: bytes) -> Coding | None:
     known = [one for one in made if one is not None]
     if not known or len(known) < len(made):
         return None
-    return known[0] if len(known) == 1 else _Chain(known)
+    return _Bounded(known[0] if len(known) == 1 else _Chain(known))
 
 
 def whole(coding: Coding, content: bytes, limit: int) -> bytes:
@@ -80,6 +90,27 @@ def _made(name: bytes) -> Coding | None:
 def _slices(chunk: bytes) -> Iterator[memoryview]:
     view = memoryview(chunk)
     return (view[start : start + SLICE] for start in range(0, len(view), SLICE))
+
+
+class _Bounded:
+    """Counts what comes and what it gives."""
+
+    def __init__(self, coding: Coding) -> None:
+        self._coding = coding
+        self._came = self._given = 0
+
+    def feed(self, chunk: bytes, /) -> Iterator[bytes]:
+        self._came += len(chunk)
+        for piece in self._coding.feed(chunk):
+            self._given += len(piece)
+            if self._given > FREE and self._given > RATIO * self._came:
+                raise ProtocolError(
+                    f"the body decodes to more than {RATIO} times its size: read it with aiter_raw()", phase="body"
+                )
+            yield piece
+
+    def end(self) -> None:
+        self._coding.end()
 
 
 class _Members:
@@ -169,7 +200,8 @@ class _Zstd:
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        self._inflate = module.ZstdDecompressor()
+        self._options = {module.DecompressionParameter.window_log_max: WINDOW}
+        self._inflate = module.ZstdDecompressor(options=self._options)
         self._members = _Members()
 
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
@@ -183,14 +215,18 @@ class _Zstd:
                     if not part:
                         return
                     self._members.begin()
-                    self._inflate = self._module.ZstdDecompressor()
+                    self._inflate = self._module.ZstdDecompressor(options=self._options)
                 piece = self._inflate.decompress(part, PIECE)
                 part = self._inflate.unused_data if self._inflate.eof else b""
                 if piece:
                     self._members.given += len(piece)
                     yield piece
-        except self._module.ZstdError:
-            raise ProtocolError("the body is not what its Content-Encoding says", phase="body") from None
+        except self._module.ZstdError as error:
+            wide = "memory" in str(error)  # it has no other word for it
+            raise ProtocolError(
+                "zstd with a window of more than 8 MiB" if wide else "the body is not what its Content-Encoding says",
+                phase="body",
+            ) from None
 
     def end(self) -> None:
         if not self._inflate.eof:
