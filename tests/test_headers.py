@@ -113,13 +113,21 @@ def test_what_a_peer_sent_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Goog-Api-Key", "Some-Token-Of-Ours", "X-Client-Secret"],
+    [
+        *("Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Goog-Api-Key", "Some-Token-Of-Ours", "X-Client-Secret"),
+        *("X-Auth", "X-Auth-Key", "auth-user"),
+    ],
 )
 def test_secrets_are_not_shown(name: str) -> None:
     headers = Headers([(name, "hunter2"), ("Accept", "*/*")])
     assert is_sensitive(name.lower().encode())
     assert headers.redacted() == {name.lower(): "***", "accept": "*/*"}
     assert "hunter2" not in repr(headers)
+
+
+@pytest.mark.parametrize("name", ["www-authenticate", "author", "idempotency-key", "accept"])
+def test_what_is_no_secret_is_shown(name: str) -> None:
+    assert not is_sensitive(name.encode())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ Pair = tuple[bytes, bytes]
 FRAMING: Final = frozenset(b"host content-length transfer-encoding connection expect upgrade te trailer".split())
 """Fields that say where a message goes and where it ends."""
 _LENGTHS: Final = frozenset(map(len, FRAMING))
-_SECRET: Final = re.compile(rb"token|secret|passw|api-?key|credential|signature|session|authorization|cookie")
+_SECRET: Final = re.compile(
+    rb"token|secret|passw|api-?key|credential|signature|session|authorization|cookie|(?:^|-)auth(?:-|$)"
+)
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _BROKEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
