@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import warnings
 from asyncio import AbstractEventLoop, get_running_loop
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from threading import get_ident
 from types import FunctionType, TracebackType
@@ -52,6 +52,7 @@ class BaseAPIClient:
         self._opened_at = caller()
         self._closed = False
         self._loop: AbstractEventLoop | None = None
+        self._runs: Callable[[], bool] = bool
         self._thread = 0
         self._bound: dict[object, Send] = {}
 
@@ -110,16 +111,16 @@ class BaseAPIClient:
 
         Raises TransportError, TimedOut, Refused or ConfigError. With `stream=True` the response must be closed: prefer `stream()`.
         """
-        if request.origin not in self._allowed and self._origin is not None:
+        if request.origin is not self._origin and self._origin is not None and request.origin not in self._allowed:
             raise self._elsewhere(request.origin)
         if self._closed:
             raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
-        if self._loop is None or not self._loop.is_running() or get_ident() != self._thread:
+        if not self._runs() or get_ident() != self._thread:
             self._adopt()
         clock = self._clock
         bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
-        if bounds.total is not None:
-            deadline = min(deadline, clock() + bounds.total)
+        if bounds.total is not None and (due := clock() + bounds.total) < deadline:
+            deadline = due
         call = Call(request, bounds, deadline, stream=stream, clock=clock)
         send = self._bound_send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
         try:
@@ -164,6 +165,7 @@ class BaseAPIClient:
         """Know the loop that is running: it is asked for once, and afterwards only whether it still runs here."""
         self._loop = get_running_loop()
         self._clock = self._loop.time
+        self._runs = self._loop.is_running
         self._thread = get_ident()
 
     async def __aenter__(self) -> Self:
@@ -194,7 +196,7 @@ class BaseAPIClient:
 
     def _locate(self, path: str) -> tuple[Origin, str]:
         """Where a path leads: below the base URL, or to an origin of its own where that is allowed."""
-        if (path[:1] == "/" and path[1:2] != "/") or _ABSOLUTE(path) is None:
+        if (path[:1] == "/" and path[:2] != "//") or _ABSOLUTE(path) is None:
             if self._origin is None:
                 raise ConfigError(f"{shown(path)!r} is relative and this client has no base_url: pass a whole URL")
             return self._origin, join(self._base, path)

@@ -55,8 +55,8 @@ class Request:
         self.target = target
         self.headers = headers
         self.content = content
-        self.idempotent = method in IDEMPOTENT
-        if not self.idempotent:
+        self.idempotent = idempotent = method in IDEMPOTENT
+        if not idempotent:
             if _METHOD(method) is None:
                 raise ConfigError(f"{method!r} is not a method: use a word such as GET")
             self.method = method.upper()

@@ -123,8 +123,9 @@ class Response:
 
         Raises DecodeError with the place of the fault; its message repeats nothing of the body.
         """
+        content = self._content
         try:
-            return decoder(into)(self.content)
+            return decoder(into)(self.content if content is None else content)
         except ValueError as error:
             raise DecodeError(str(error), response=self) from None
 

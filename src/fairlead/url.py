@@ -28,7 +28,7 @@ _URL: Final = re.compile(
 )
 _LEAD: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//")
 _HOST: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
-_READY: Final = re.compile(r"(?:[!$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})*").fullmatch
+_READY: Final = re.compile(r"(?:[!$&-;=?-Z\[\]_a-z~]++|%[0-9A-Fa-f]{2})*+").fullmatch
 _LISTS: Final = (list, tuple, set, frozenset)
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -73,7 +73,7 @@ def split(url: str) -> tuple[Origin, str]:
 def join(base: str, path: str) -> str:
     """The target of a relative `path` under the base target; `base` ends without a slash ("" for the root)."""
     if path[:1] == "/":
-        return base + (path if _READY(path) is not None else ready(path))
+        return base + ready(path)
     if not path:
         return base or "/"
     if path[0] == "?":

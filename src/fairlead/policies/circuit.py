@@ -89,17 +89,19 @@ class CircuitBreaker:
             elif seconds := circuit.fail(ticket, now, jitter()):
                 upstream.emit(CircuitOpened(name, circuit.origin, seconds, circuit.reason))
 
+        def admitted(circuit: Circuit, call: Call) -> int:
+            now = call.clock()
+            if (ticket := circuit.admit(now)) is None:
+                seconds = circuit.retry_after(now)
+                told = f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
+                raise CircuitOpen(told, retry_after=seconds, request=call.request, upstream=name)
+            upstream.emit(CircuitHalfOpened(name, circuit.origin))
+            return ticket
+
         async def guard(call: Call) -> Response:
             circuit = circuits[call.request.origin]
             clock = call.clock
-            if circuit.state is CLOSED:
-                ticket: int | None = circuit.epoch
-            elif (ticket := circuit.admit(clock())) is None:
-                seconds = circuit.retry_after(clock())
-                told = f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
-                raise CircuitOpen(told, retry_after=seconds, request=call.request, upstream=name)
-            elif circuit.state is HALF_OPEN:
-                upstream.emit(CircuitHalfOpened(name, circuit.origin))
+            ticket = circuit.epoch if circuit.state is CLOSED else admitted(circuit, call)
             try:
                 response = await send(call)
             except BaseException as error:
@@ -167,7 +169,7 @@ class Circuit:
             return False
         if self.state is CLOSED:
             self.row = 0
-            self.window.count(now, failed=False)
+            self.window.count(now, False)
             return False
         self.epoch += 1
         self.until = now
@@ -186,12 +188,13 @@ class Circuit:
         recipe = self.recipe
         if self.state is CLOSED:
             self.row += 1
-            self.window.count(now, failed=True)
-            calls = self.window.good + self.window.failed
+            self.window.count(now, True)
+            failed = self.window.failed
+            calls = self.window.good + failed
             if self.row >= recipe.consecutive:
                 self.reason = f"{self.row} failures in a row" if self.row > 1 else "a failure"
-            elif calls >= recipe.minimum and self.window.failed >= recipe.failure_rate * calls:
-                self.reason = f"{self.window.failed} of {calls} calls failed in {recipe.window:g} s"
+            elif calls >= recipe.minimum and failed >= recipe.failure_rate * calls:
+                self.reason = f"{failed} of {calls} calls failed in {recipe.window:g} s"
             else:
                 return 0.0
         else:

@@ -55,6 +55,7 @@ class Fallback:
 
         async def fall_back(call: Call) -> Response:
             cause: Outcome
+            request = call.request
             try:
                 response = await send(call)
             except FairleadError as error:
@@ -66,6 +67,7 @@ class Fallback:
                     return response
                 response.close()
                 cause = response
+            call.request = request  # as it came: an attempt may have given it credentials
             upstream.emit(FellBack(upstream.name, call, call.request, cause))
             if given is not None:
                 parts = given

@@ -14,7 +14,7 @@ BUCKETS: Final = 10
 class Window:
     """Of the last `seconds` seconds: `good` and `failed`, as they were at the last count."""
 
-    __slots__ = ("_buckets", "_current", "_edge", "_slot", "_width", "failed", "good")
+    __slots__ = ("_buckets", "_current", "_edge", "_slot", "_width")
 
     def __init__(self, seconds: float) -> None:
         self._width = seconds / BUCKETS
@@ -25,24 +25,23 @@ class Window:
         self._edge = 0.0
         self._buckets: deque[list[int]] = deque([[0, 0] for _ in range(BUCKETS)], BUCKETS)
         self._current = self._buckets[-1]
-        self.good = self.failed = 0
 
-    def count(self, now: float, *, failed: bool) -> None:
+    def count(self, now: float, failed: bool) -> None:
         if now >= self._edge:
             self._turn(now)
-        if failed:
-            self._current[1] += 1
-            self.failed += 1
-        else:
-            self._current[0] += 1
-            self.good += 1
+        self._current[failed] += 1
+
+    @property
+    def good(self) -> int:
+        return sum(good for good, _ in self._buckets)
+
+    @property
+    def failed(self) -> int:
+        return sum(failed for _, failed in self._buckets)
 
     def _turn(self, now: float) -> None:
         slot = int(now // self._width)
         for _ in range(min(BUCKETS, slot - self._slot)):
-            good, failed = self._buckets[0]
-            self.good -= good
-            self.failed -= failed
             self._current = [0, 0]
             self._buckets.append(self._current)
         self._slot, self._edge = slot, (slot + 1) * self._width

@@ -76,7 +76,7 @@ ODD = {
 def fed(wire: bytes, cuts: list[int], method: str = "GET") -> Answer:
     """An answer, fed in pieces; what comes once it is complete or faulty is the connection's to see, as in life."""
     answer = Answer(SMALL)
-    answer.expect(method, streamed=False)
+    answer.expect(method, False)
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < len(wire)), len(wire)]
     for start, end in pairwise(edges):
         if answer.fault or answer.complete:
@@ -135,7 +135,7 @@ def test_an_odd_end_delivers_the_answer_and_gives_the_connection_up(name):
 def test_a_head_has_no_body_whatever_it_says(cuts):
     answer = fed(OK + b"Content-Length: 5\r\n\r\n", cuts, method="HEAD")
     assert (answer.fault, answer.complete, answer.odd, answer.chunks) == ("", True, "", [])
-    answer.expect("GET", streamed=False)
+    answer.expect("GET", False)
     answer.feed(memoryview(OK + b"Content-Length: 2\r\n\r\nok"))
     assert answer.complete
     assert answer.chunks == [b"ok"]

@@ -18,49 +18,52 @@ OVERHEAD: Final = 64 * 1024
 """Bytes of chunk lines, extensions and trailers that any body may have, besides eight for each of its own."""
 MANY: Final = 64
 """Chunks that are held one by one; the rest are held in one piece."""
+_BEGINS: Final = memoryview(b"HTTP/1.")
+_FRAMING: Final = frozenset(map(len, (b"content-length", b"content-encoding", b"transfer-encoding")))
+"""The names that say how a body is framed and coded, by their lengths: nearly every other has another."""
 INTERIM: Final = 32
 """1xx answers before the final one."""
 
 
 class Answer:
-    """What came back so far. `fault` says what is wrong with it; `odd`, why the connection must not be used again."""
+    """What came back so far. `fault` says what is wrong with it; `odd`, why the connection must not be used again: either is its last."""
 
     __slots__ = (
-        "_chunked", "_headless", "_interim", "_limits", "_parser", "_streamed", "_unsure",
-        "chunks", "coding", "complete", "fault", "framed", "head_done", "headers", "odd", "read", "size", "status", "too_large",
+        "_chunked", "_enough", "_headless", "_interim", "_length", "_limits", "_parser", "_streamed", "_unsure",
+        "chunks", "coding", "complete", "fault", "head_done", "headers", "odd", "read", "size", "status", "too_large",
     )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._enough = min(limits.head, limits.body)
+        """Bytes that can break no bound, whatever they are."""
         self._headless = False
         self._parser = httptools.HttpResponseParser(self)
+        self.status = 0
+        self.headers: list[Pair] = []
+        self.fault = self.odd = ""
+        self.too_large = False
+        """Whether its only fault is a body of more than is held."""
 
-    def expect(self, method: str, *, streamed: bool) -> None:
+    def expect(self, method: str, streamed: bool) -> None:
         """Begin anew: the answer to a request of that method comes next."""
         if self._headless:
             self._parser.__init__(self)  # type: ignore[misc]  # it waits for the body that a HEAD never has
         self._headless = method == "HEAD"
         self._streamed = streamed
-        self._interim = self.status = self.read = self.size = 0
-        self.headers: list[Pair] = []
+        self._interim = self.read = self.size = 0
+        self._length = self.coding = b""
         self.chunks: list[bytes | bytearray] = []
         """The body as it was sent, and not yet taken."""
-        self.coding = b""
-        self.fault = ""
-        self.odd = ""
         self.head_done = self.complete = self._chunked = self._unsure = False
-        self.too_large = False
-        """Whether its only fault is a body of more than is held."""
-        self.framed = False
-        """Whether the head says where the body ends; otherwise the end of the connection does."""
 
     def feed(self, data: memoryview) -> None:
-        if self.read == 0:
-            if data[:7] != b"HTTP/1."[: len(data)]:
+        if self.read == 0 and data[:7] != _BEGINS:
+            if data != _BEGINS[: len(data)]:
                 self.fault = "it does not begin with HTTP/1"
                 return
-            self._unsure = len(data) < 7
-        self.read += len(data)
+            self._unsure = True
+        self.read = read = self.read + len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -71,11 +74,12 @@ class Answer:
                 self.fault = self.fault or str(error)
         except httptools.HttpParserUpgrade:
             self.fault = "another protocol, which nobody asked for"
-        self.fault = self.fault or self._beyond_limits()
+        if read > self._enough or not self.complete:
+            self.fault = self.fault or self._beyond_limits()
 
     def end(self) -> bool:
         """The connection ended cleanly; True if that was the end of the body."""
-        if self.head_done and not self.framed:
+        if self.head_done and not (self._length or self._chunked):
             self.complete = True
             self.odd = "its end was the end of the body"
         return self.complete and not self.fault
@@ -99,22 +103,22 @@ class Answer:
         if status < 200:
             return
         for name, value in self.headers:
-            # The three names that say how the body is framed and coded differ in length.
-            length = len(name)
-            if length == 14 and name.lower() == b"content-length":
-                self.framed = True
-                if not self._streamed and not self._headless and int(value) > self._limits.body:
-                    self.fault = self._too_large()
-            elif length == 17 and name.lower() == b"transfer-encoding":
+            if len(name) not in _FRAMING:
+                continue
+            field = name.lower()
+            if field == b"content-length":
+                self._length = value
+            elif field == b"content-encoding":
+                self.coding = self.coding + b"," + value if self.coding else value
+            elif field == b"transfer-encoding":
                 if self._chunked or value.strip().lower() != b"chunked" or self._parser.get_http_version() != "1.1":
                     self.fault = "a transfer coding other than one chunked"
-                self._chunked = self.framed = True
-            elif length == 16 and name.lower() == b"content-encoding":
-                self.coding = self.coding + b"," + value if self.coding else value
-        self.fault = self.fault or self._head_beyond_limits()
+                self._chunked = True
+        if self.read > self._enough or len(self.headers) > self._limits.headers or self._unsure:
+            self.fault = self.fault or self._head_beyond_limits()
         self.head_done = not self.fault
         if self._headless:
-            self._complete()
+            self.on_message_complete()
 
     def on_body(self, chunk: bytes) -> None:
         if self.complete:
@@ -130,13 +134,9 @@ class Answer:
             chunks[-1] += chunk
 
     def on_message_complete(self) -> None:
-        if self.head_done:
-            self._complete()
-        else:
+        if not self.head_done:
             self._interim += 1
-
-    def _complete(self) -> None:
-        if not self.complete:
+        elif not self.complete:
             self.complete = True
             if not self._parser.should_keep_alive():  # asked here: the parser forgets it with the message
                 self.odd = "the peer closes it"
@@ -156,8 +156,10 @@ class Answer:
         if self.head_done:
             if self.read - self.size > limits.head + OVERHEAD + 8 * self.size:
                 return "more framing than body"
-            if self.size > limits.body and not self._streamed:
-                return self._too_large()
+            held = not self._streamed and not self._headless
+            if held and max(self.size, int(self._length or 0)) > limits.body:
+                self.too_large = True
+                return f"more than {limits.body} bytes"
             return ""
         if self.read > limits.head:
             return f"a head of more than {limits.head} bytes"
@@ -168,7 +170,3 @@ class Answer:
         if 0 < self.status < 100:
             return f"status {self.status:03}"
         return ""
-
-    def _too_large(self) -> str:
-        self.too_large = True
-        return f"more than {self._limits.body} bytes"

@@ -35,7 +35,7 @@ class Connection(BufferedProtocol):
 
     __slots__ = (
         "_alarm", "_bound", "_buffer", "_limits", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
-        "aborted", "answer", "arrived", "call", "exchanges", "failure", "idle", "lost", "origin", "transport",
+        "answer", "arrived", "call", "clock", "exchanges", "failure", "idle", "origin", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,7 @@ class Connection(BufferedProtocol):
         on_lost: Callable[[Connection], None],
     ) -> None:
         self.origin = origin
+        self.clock = loop.time
         self.answer = Answer(limits)
         self._limits = limits
         self._loop = loop
@@ -61,27 +62,31 @@ class Connection(BufferedProtocol):
         self.transport = cast("Transport", None)
         self.call = cast("Call", None)
         self.arrived: Future[None] | None = None
+        self.failure: BaseException | None = None
         self.exchanges = 0
-        self.idle = self.lost = self.aborted = False
+        self.idle = self._paused = False
 
     # The exchange
 
     def begin(self, call: Call, head: bytes, started: float) -> Future[None]:
         """Send a request."""
+        request = call.request
         self.call = call
         self.exchanges += 1
-        self.idle = self._paused = False
-        self.failure: BaseException | None = None
+        self.idle = False
         self._taken = 0
-        self.answer.expect(call.request.method, streamed=call.stream)
+        self.answer.expect(request.method, call.stream)
         self.arrived = arrived = self._loop.create_future()
-        content = call.request.content
-        if type(content) is bytes and len(content) <= HIGH_WATER:
+        content = request.content
+        if not content:
             self._wait(started)
-            self.transport.write(head + content if content else head)
+            self.transport.write(head)
+        elif type(content) is bytes and len(content) <= HIGH_WATER:
+            self._wait(started)
+            self.transport.write(head + content)
         else:
             upload = content if isinstance(content, Upload) else Upload(partial(_slices, content), length=len(content))
-            self._upload = self._loop.create_task(self._send(upload, declared(call.request)))
+            self._upload = self._loop.create_task(self._send(upload, declared(request)))
             self._upload.add_done_callback(self._sent)
             self._wait(started)
             self.transport.write(head)
@@ -96,7 +101,7 @@ class Connection(BufferedProtocol):
             if answer.complete:
                 return b""
             self._waiter = self._loop.create_future()
-            self._wait(self._loop.time())
+            self._wait(self.clock())
             try:
                 await self._waiter
             finally:
@@ -110,26 +115,17 @@ class Connection(BufferedProtocol):
             self.transport.resume_reading()
         return data
 
-    def end(self) -> bool:
-        """Finish an exchange whose answer is complete; True if the connection may serve another."""
+    def rest(self, now: float, until: float) -> bool:
+        """Be idle from now on, no longer than `until` (loop time); False where the exchange left it in no state to serve another."""
         self.arrived = None
         self.call = cast("Call", None)
-        self._alarm.clear()
-        if self._upload is not None:  # the peer has half a request
+        transport = self.transport
+        if self.answer.odd or self._upload is not None or transport.is_closing() or transport.get_write_buffer_size():
             return False
-        return not (
-            self.answer.odd
-            or self.aborted
-            or self.lost
-            or self.transport.is_closing()
-            or self.transport.get_write_buffer_size()
-        )
-
-    def rest(self, now: float, until: float) -> None:
-        """Be idle from now on, no longer than `until` (loop time)."""
         self.idle = True
         self._since = now
         self._alarm.set(until)
+        return True
 
     def serves(self, now: float) -> bool:
         """Whether it can still serve. One that rested for a while is asked: what came meanwhile may wait unread in its socket."""
@@ -137,7 +133,6 @@ class Connection(BufferedProtocol):
 
     def abort(self) -> None:
         """Give the connection up, whatever it was doing. May be called again."""
-        self.aborted = True
         self._alarm.stop()
         upload, self._upload = self._upload, None
         with suppress(RuntimeError):  # the loop may be closed, and its sockets with it
@@ -193,7 +188,6 @@ class Connection(BufferedProtocol):
             self._wait(self._since)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self.arrived is not None and not self.answer.complete and self.failure is None:
@@ -277,13 +271,14 @@ class Connection(BufferedProtocol):
     def _wait(self, since: float) -> None:
         """Bound a wait that began at `since`: by the attempt's end, or by a bound of the call's own that comes first."""
         self._since, self._bound = since, None
-        due = ends(self.call, since)
-        timeout = self.call.timeout
+        call = self.call
+        due = ends(call, since)
+        timeout = call.timeout
         if timeout.read is not None or timeout.write is not None:
             # While a body is read for sending, silence is ours.
             bound: Bound = "write" if self._writable is not None else "read"
             seconds = timeout.write if self._writable is not None else timeout.read if self._upload is None else None
-            if seconds is not None and (own := self._loop.time() + seconds) < due:
+            if seconds is not None and (own := self.clock() + seconds) < due:
                 due, self._bound = own, bound
         self._alarm.set(due)
 

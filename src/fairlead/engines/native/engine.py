@@ -56,7 +56,8 @@ class Native:
         if started >= call.deadline:
             raise expired(call, started=started, phase="connecting")
         head = encode(request)
-        connection = self._take(request.origin, started) or await self._dial(call, started)
+        idle = self._idle.get(request.origin)
+        connection = (self._take(idle, started) if idle else None) or await self._dial(call, started)
         try:
             await connection.begin(call, head, started)
         except Disconnected:
@@ -103,8 +104,7 @@ class Native:
 
     def _received(self, connection: Connection, call: Call, began: float) -> Response:
         answer = connection.answer
-        chunks = answer.chunks
-        content = b"".join(chunks)
+        content = b"".join(answer.chunks)
         if answer.coding and content:
             try:
                 if (decode := coding.coding(answer.coding)) is not None:
@@ -128,9 +128,8 @@ class Native:
         body = _Body(connection, self._give)
         return Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
 
-    def _take(self, origin: Origin, now: float) -> Connection | None:
+    def _take(self, idle: dict[Connection, None], now: float) -> Connection | None:
         """The idle connection that served last: it is the least likely to have been closed."""
-        idle = self._idle.get(origin)
         while idle:
             connection, _ = idle.popitem()
             if connection.serves(now):
@@ -140,17 +139,16 @@ class Native:
 
     def _give(self, connection: Connection) -> None:
         """Keep a connection whose exchange ended well; give up any other."""
-        if not connection.end() or self._waits.closed or self._clock is None:
+        now = connection.clock()
+        if not connection.rest(now, now + self._wire.keepalive_expiry) or self._waits.closed:
             connection.abort()
             return
         idle = self._idle.get(connection.origin)
         if idle is None:
             idle = self._idle[connection.origin] = {}
-        elif self._wire.max_keepalive_connections is not None and len(idle) >= self._wire.max_keepalive_connections:
+        elif (most := self._wire.max_keepalive_connections) is not None and len(idle) >= most:
             self._retire(idle)
         idle[connection] = None
-        now = self._clock()
-        connection.rest(now, now + self._wire.keepalive_expiry)
 
     async def _dial(self, call: Call, started: float) -> Connection:
         if self._waits.closed:

@@ -11,6 +11,7 @@ from fairlead.headers import Headers
 from fairlead.message import Request
 from fairlead.url import Origin
 
+_LINE: Final = re.compile(rb"[^\x00-\x20\x7f]++ [^\x00-\x20\x7f]++ HTTP/1\.1\r\n").fullmatch
 _NUMBER: Final = re.compile(r"[0-9]{1,18}").fullmatch
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose missing body is said to be empty (RFC 9110 section 8.6)."""
@@ -20,7 +21,7 @@ def encode(request: Request) -> bytes:
     """The head. The body is framed by its length where that is known, else chunked; raises ConfigError for what cannot be framed."""
     headers = request.headers
     line = f"{request.method} {request.target} HTTP/1.1\r\n".encode()
-    if line.count(b" ") != 2 or line.count(b"\n") != 1 or line.count(b"\r") != 1:
+    if _LINE(line) is None:
         # Whatever was checked when it was built: nothing that breaks a line leaves.
         raise ConfigError("a blank or a line break in the method or the target", request=request)
     if headers.framing or request.method == "CONNECT":
