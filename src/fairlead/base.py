@@ -113,8 +113,6 @@ class BaseAPIClient:
         """
         if request.origin is not self._origin and self._origin is not None and request.origin not in self._allowed:
             raise self._elsewhere(request.origin)
-        if self._closed:
-            raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
         if not self._runs() or get_ident() != self._thread:
             self._adopt()
         clock = self._clock
@@ -158,11 +156,13 @@ class BaseAPIClient:
 
     async def close(self) -> None:
         """Close every connection; calls after this are errors. May be called again."""
-        self._closed = True
+        self._closed, self._runs = True, bool
         await self.engine.close()
 
     def _adopt(self) -> None:
         """Know the loop that is running: it is asked for once, and afterwards only whether it still runs here."""
+        if self._closed:
+            raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
         self._loop = get_running_loop()
         self._clock = self._loop.time
         self._runs = self._loop.is_running
@@ -196,7 +196,7 @@ class BaseAPIClient:
 
     def _locate(self, path: str) -> tuple[Origin, str]:
         """Where a path leads: below the base URL, or to an origin of its own where that is allowed."""
-        if (path[:1] == "/" and path[:2] != "//") or _ABSOLUTE(path) is None:
+        if _ABSOLUTE(path) is None:
             if self._origin is None:
                 raise ConfigError(f"{shown(path)!r} is relative and this client has no base_url: pass a whole URL")
             return self._origin, join(self._base, path)

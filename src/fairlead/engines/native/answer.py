@@ -29,7 +29,7 @@ class Answer:
     """What came back so far. `fault` says what is wrong with it; `odd`, why the connection must not be used again: either is its last."""
 
     __slots__ = (
-        "_chunked", "_enough", "_headless", "_interim", "_length", "_limits", "_parser", "_streamed", "_unsure",
+        "_chunked", "_enough", "_headless", "_interim", "_length", "_limits", "_parser", "_streamed",
         "chunks", "coding", "complete", "fault", "head_done", "headers", "odd", "read", "size", "status", "too_large",
     )  # fmt: skip
 
@@ -55,15 +55,14 @@ class Answer:
         self._length = self.coding = b""
         self.chunks: list[bytes | bytearray] = []
         """The body as it was sent, and not yet taken."""
-        self.head_done = self.complete = self._chunked = self._unsure = False
+        self.head_done = self.complete = self._chunked = False
 
     def feed(self, data: memoryview) -> None:
-        if self.read == 0 and data[:7] != _BEGINS:
-            if data != _BEGINS[: len(data)]:
-                self.fault = "it does not begin with HTTP/1"
-                return
-            self._unsure = True
-        self.read = read = self.read + len(data)
+        read = self.read
+        if read < 7 and (read or data[:7] != _BEGINS) and data[: 7 - read] != _BEGINS[read : read + len(data)]:
+            self.fault = "it does not begin with HTTP/1"
+            return
+        self.read = read = read + len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -74,7 +73,7 @@ class Answer:
                 self.fault = self.fault or str(error)
         except httptools.HttpParserUpgrade:
             self.fault = "another protocol, which nobody asked for"
-        if read > self._enough or not self.complete:
+        if read > self._enough or not self.complete or len(self.headers) > self._limits.headers:
             self.fault = self.fault or self._beyond_limits()
 
     def end(self) -> bool:
@@ -114,9 +113,7 @@ class Answer:
                 if self._chunked or value.strip().lower() != b"chunked" or self._parser.get_http_version() != "1.1":
                     self.fault = "a transfer coding other than one chunked"
                 self._chunked = True
-        if self.read > self._enough or len(self.headers) > self._limits.headers or self._unsure:
-            self.fault = self.fault or self._head_beyond_limits()
-        self.head_done = not self.fault
+        self.head_done = True
         if self._headless:
             self.on_message_complete()
 
@@ -141,19 +138,13 @@ class Answer:
             if not self._parser.should_keep_alive():  # asked here: the parser forgets it with the message
                 self.odd = "the peer closes it"
 
-    def _head_beyond_limits(self) -> str:
-        limits = self._limits
-        if self._unsure and self._parser.get_http_version() not in {"1.0", "1.1"}:
-            return "it does not begin with HTTP/1"
-        if len(self.headers) > limits.headers:
-            return f"more than {limits.headers} header fields"
-        if self.read > limits.head and sum([len(name) + len(value) + 4 for name, value in self.headers]) > limits.head:
-            return f"a head of more than {limits.head} bytes"
-        return ""
-
     def _beyond_limits(self) -> str:
         limits = self._limits
+        if len(self.headers) > limits.headers:
+            return f"more than {limits.headers} header fields"
         if self.head_done:
+            if self.read - self.size > limits.head and self._head() > limits.head:
+                return f"a head of more than {limits.head} bytes"
             if self.read - self.size > limits.head + OVERHEAD + 8 * self.size:
                 return "more framing than body"
             held = not self._streamed and not self._headless
@@ -170,3 +161,7 @@ class Answer:
         if 0 < self.status < 100:
             return f"status {self.status:03}"
         return ""
+
+    def _head(self) -> int:
+        """The size of the head, without its first line."""
+        return sum([len(name) + len(value) + 4 for name, value in self.headers])

@@ -34,8 +34,8 @@ class Connection(BufferedProtocol):
     """The transport's callbacks, and the exchange they serve. `arrived` is done when the answer (of a stream: its head) is here."""
 
     __slots__ = (
-        "_alarm", "_bound", "_buffer", "_limits", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
-        "answer", "arrived", "call", "clock", "exchanges", "failure", "idle", "origin", "transport",
+        "_alarm", "_bound", "_buffer", "_kept", "_limits", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
+        "answer", "arrived", "call", "clock", "failure", "origin", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -63,8 +63,7 @@ class Connection(BufferedProtocol):
         self.call = cast("Call", None)
         self.arrived: Future[None] | None = None
         self.failure: BaseException | None = None
-        self.exchanges = 0
-        self.idle = self._paused = False
+        self._kept = self._paused = False
 
     # The exchange
 
@@ -72,8 +71,6 @@ class Connection(BufferedProtocol):
         """Send a request."""
         request = call.request
         self.call = call
-        self.exchanges += 1
-        self.idle = False
         self._taken = 0
         self.answer.expect(request.method, call.stream)
         self.arrived = arrived = self._loop.create_future()
@@ -122,7 +119,7 @@ class Connection(BufferedProtocol):
         transport = self.transport
         if self.answer.odd or self._upload is not None or transport.is_closing() or transport.get_write_buffer_size():
             return False
-        self.idle = True
+        self._kept = True
         self._since = now
         self._alarm.set(until)
         return True
@@ -148,9 +145,13 @@ class Connection(BufferedProtocol):
         self.abort()
 
     @property
+    def idle(self) -> bool:
+        return self.arrived is None
+
+    @property
     def silent(self) -> bool:
         """Whether no byte of an answer came back on a kept connection: it had died before the request was sent."""
-        return self.exchanges > 1 and self.answer.read == 0
+        return self._kept and self.answer.read == 0
 
     @property
     def phase(self) -> Phase:
@@ -291,7 +292,7 @@ class Connection(BufferedProtocol):
             self._alarm.set(self.call.deadline)
 
     def _late(self) -> None:
-        if self.idle:
+        if self.arrived is None:
             self.abort()
         else:
             self.fail(expired(self.call, started=self._since, phase=self.phase, bound=self._bound))

@@ -140,7 +140,7 @@ class Native:
     def _give(self, connection: Connection) -> None:
         """Keep a connection whose exchange ended well; give up any other."""
         now = connection.clock()
-        if not connection.rest(now, now + self._wire.keepalive_expiry) or self._waits.closed:
+        if not connection.rest(now, now + self._wire.keepalive_expiry):
             connection.abort()
             return
         idle = self._idle.get(connection.origin)
