@@ -22,8 +22,8 @@ check: .venv/ready  ## what can be told without running it: style, types, and th
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_shape.py tests/test_snippets.py
 
-bench: .venv/ready
-	$(BIN)/python benchmarks/client.py
+bench: .venv/bench  ## every figure of docs/performance.md, in a quarter of an hour; QUICK=1: a look at each, in two minutes
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
 
 format: .venv/ready
 	$(BIN)/ruff check --fix
@@ -40,5 +40,13 @@ clean:
 	else \
 		"$(PYTHON)" -m venv .venv && $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' && \
 		$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev --group peers; \
+	fi
+	@touch $@
+
+.venv/bench: .venv/ready  ## the clients that the benchmarks run beside
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --group bench; \
+	else \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench; \
 	fi
 	@touch $@

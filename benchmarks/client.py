@@ -1,51 +1,30 @@
-"""What a call costs: Fairlead with everything on beside its peers, interleaved in one run, by CPU per request.
+"""What a small call costs: the first figure of `bench.py` alone, with the rounds and the load that one asks for.
 
-    python benchmarks/client.py [--rounds 5] [--concurrency 50] [--requests 20000]
-
-Each figure is the median over the rounds; each ratio is the median of the ratios within a round, so that a machine whose speed
-drifts does no harm.
+python benchmarks/client.py [--rounds 5] [--concurrency 50] [--requests 20000] [--loop asyncio] [--tls] [floor fairlead-full ...]
 """
 
 import argparse
-import json
-import subprocess
-import sys
-from pathlib import Path
-from statistics import median
+import dataclasses
+from contextlib import ExitStack
 
-HERE = Path(__file__).parent
-ORDER = ("floor", "fairlead-bare", "fairlead-full", "aiohttp", "httpx2")
+import page
+from bench import Bench, rounds_of
+from figures import MAIN
 
-
-def contend(name, url, requests, concurrency):
-    count = max(2000, requests // 10) if name == "httpx2" else requests
-    command = [sys.executable, HERE / "contenders.py", name, url, "--requests", count, "--concurrency", concurrency]
-    return json.loads(subprocess.run([*map(str, command)], check=True, capture_output=True, text=True).stdout)
-
-
-def main(rounds, requests, concurrency):
-    server = subprocess.Popen([sys.executable, HERE / "server.py"], stdout=subprocess.PIPE, text=True)
-    try:
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/small"
-        runs = [{name: contend(name, url, requests, concurrency) for name in ORDER} for _ in range(rounds)]
-    finally:
-        server.terminate()
-        server.wait()
-    print(f"150-byte JSON, keep-alive, concurrency {concurrency}, {rounds} interleaved rounds\n")
-    print("| client | CPU per request, us | requests per second | CPU beside the floor | CPU beside aiohttp |")
-    print("|---|---|---|---|---|")
-    for name in ORDER:
-        cost = median(run[name]["cpu_us"] for run in runs)
-        speed = median(run[name]["per_second"] for run in runs)
-        floor = median(run[name]["cpu_us"] / run["floor"]["cpu_us"] for run in runs)
-        aiohttp = median(run[name]["cpu_us"] / run["aiohttp"]["cpu_us"] for run in runs)
-        print(f"| {name} | {cost:.1f} | {speed:,.0f} | {floor:.2f} | {aiohttp:.2f} |")
-
+USUAL = ("floor", "fairlead-bare", "fairlead-full", "aiohttp", "httpx2")
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("clients", nargs="*", default=USUAL)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--requests", type=int, default=20_000)
     options.add_argument("--concurrency", type=int, default=50)
-    chosen = options.parse_args()
-    main(chosen.rounds, chosen.requests, chosen.concurrency)
+    options.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    options.add_argument("--tls", action="store_true")
+    given = options.parse_args()
+    load = {"requests": given.requests, "concurrency": given.concurrency, "loop": given.loop, "tls": given.tls}
+    figure = dataclasses.replace(MAIN, clients=tuple(given.clients), options=load)
+    with ExitStack() as stack:
+        rounds = rounds_of(figure, given.rounds, Bench(stack), quick=False)
+    print(f"150-byte JSON, keep-alive, concurrency {given.concurrency}, {given.rounds} interleaved rounds\n")
+    print(page.table(figure, rounds))

@@ -2,38 +2,105 @@
 
     python benchmarks/server.py --port 9000 [--tls CERTIFICATE KEY]
 
-`/small` answers 150 bytes of JSON, `/bytes/N` answers N bytes.
+`/small` answers 150 bytes of JSON, `/bytes/N` answers N bytes, with as much in memory as the socket takes. `/together/N` answers
+once N such requests are waiting, each on a connection of its own; `/waiting` tells how many do. A body that is sent is counted
+and dropped; the answer comes at its end.
 """
 
 import argparse
 import asyncio
+import re
+import resource
 import ssl
 
-import httptools
 import uvloop
 
 SMALL = b'{"id":123,"name":"Ada Lovelace","email":"ada@example.com","roles":["admin","author"],"active":true,"score":98.5,"note":"a hundred and fifty bytes"}    '
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nserver: bench\r\ndate: Sun, 22 Nov 2026 04:00:00 GMT\r\ncontent-length: %d\r\n\r\n"
+ANSWER = HEAD % len(SMALL) + SMALL
+PIECE = b"x" * (256 * 1024)
+BUFFER = memoryview(bytearray(256 * 1024))
+
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE).search
+waiting = []
 
 
-class Answer(asyncio.Protocol):
+class Answer(asyncio.BufferedProtocol):
+    """Requests come one after the other and whole, as the clients here send them: nothing is parsed that nobody asks for."""
+
     def connection_made(self, transport):
+        transport.set_write_buffer_limits(high=4 * len(PIECE))
         self.transport = transport
-        self.parser = httptools.HttpRequestParser(self)
+        self.head = b""
+        self.missing = self.left = 0
+        self.paused = False
 
-    def data_received(self, data):
-        self.parser.feed_data(data)
+    def get_buffer(self, sizehint):
+        return BUFFER
 
-    def on_url(self, url):
-        self.url = url
+    def buffer_updated(self, nbytes):
+        if self.missing:
+            self.received(nbytes)
+            return
+        self.head += BUFFER[:nbytes]
+        end = self.head.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head, came, self.head = self.head[:end], len(self.head) - end - 4, b""
+        announced = LENGTH(head)
+        self.target = head.split(b" ", 2)[1]
+        self.missing = int(announced[1]) if announced else 0
+        if self.missing:
+            self.received(came)
+        else:
+            self.answer()
 
-    def on_message_complete(self):
-        size = int(self.url.rpartition(b"/")[2]) if self.url.startswith(b"/bytes/") else 0
-        body = b"x" * size if size else SMALL
-        self.transport.write(HEAD % len(body) + body)
+    def received(self, count):
+        self.missing -= count
+        if self.missing <= 0:
+            self.missing = 0
+            self.answer()
+
+    def answer(self):
+        target = self.target
+        if target.startswith(b"/bytes/"):
+            self.left = int(target[7:])
+            self.transport.write(HEAD % self.left)
+            self.go_on()
+        elif target.startswith(b"/together/"):
+            waiting.append(self.transport)
+            if len(waiting) >= int(target[10:]):
+                for transport in waiting:
+                    transport.write(ANSWER)
+                waiting.clear()
+        elif target == b"/waiting":
+            told = b'{"waiting":%d}' % len(waiting)
+            self.transport.write(HEAD % len(told) + told)
+        else:
+            self.transport.write(ANSWER)
+
+    def go_on(self):
+        while self.left and not self.paused:
+            piece = PIECE if self.left >= len(PIECE) else PIECE[: self.left]
+            self.left -= len(piece)
+            self.transport.write(piece)
+
+    def pause_writing(self):
+        self.paused = True
+
+    def resume_writing(self):
+        self.paused = False
+        self.go_on()
+
+    def connection_lost(self, error):
+        self.left = 0
+        if self.transport in waiting:
+            waiting.remove(self.transport)
 
 
 async def serve(port, tls):
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     context = None
     if tls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
