@@ -40,10 +40,26 @@ class Coding(Protocol):
         ...
 
 
+class Upgraded(Protocol):
+    """The raw connection after a 101 (RFC 9110 section 7.8): its bytes mean what the two sides have agreed on."""
+
+    async def read(self) -> bytes:
+        """The next bytes, or b"" at the end; raises TransportError or TimedOut."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while the peer does not take what was sent before. Raises TransportError or TimedOut."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection. Synchronous, may be called again."""
+        ...
+
+
 class Arriving(Response):
     """As an engine hands it out, `seconds` after the attempt began. Dropped open, it says where it was opened, and closes."""
 
-    __slots__ = ("_body", "_callbacks", "_coding", "_taken", "complete", "error", "is_closed", "opened_at")
+    __slots__ = ("_body", "_callbacks", "_coding", "_taken", "complete", "error", "is_closed", "opened_at", "upgraded")
 
     def __init__(
         self,
@@ -62,6 +78,7 @@ class Arriving(Response):
         self.is_closed = self.complete = False
         self.error = None
         self.opened_at = ""
+        self.upgraded = None
 
     def when_closed(self, callback: Callable[[], object]) -> None:
         if self.is_closed:

@@ -41,6 +41,8 @@ class Response:
     """Whether the whole body arrived."""
     error: BaseException | None = None
     """What ended the body early, if anything did."""
+    upgraded: Any = None
+    """Of a stream answered by 101: the raw connection, an `Upgraded`."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from typing import Final
 
 from fairlead.core import Call
 from fairlead.engines import coding
-from fairlead.engines.native.head import declared, encode
+from fairlead.engines.native.head import asks, declared, encode
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Limits, too_large
@@ -108,7 +108,11 @@ class Attempt:
 
     def fields(self) -> list[Pair]:
         """The header fields to send, as every engine sends them; raises ConfigError for what cannot be framed."""
-        lines = encode(self.call.request)[:-4].split(b"\r\n")[1:]
+        request = self.call.request
+        for name in ("Expect", "Upgrade"):
+            if asks(request, name):
+                raise ConfigError(f"{name} is spoken by engine='native': leave it out, or use that", request=request)
+        lines = encode(request)[:-4].split(b"\r\n")[1:]
         return [(name, value) for name, _, value in [line.partition(b": ") for line in lines]]
 
     async def upload(self) -> AsyncGenerator[bytes]:

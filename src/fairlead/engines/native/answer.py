@@ -7,7 +7,7 @@ do not depend on how the bytes were cut into segments (RFC 9112 sections 6 and 7
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import httptools
 
@@ -29,8 +29,8 @@ class Answer:
     """What came back so far. `fault` says what is wrong with it; `odd`, why the connection must not be used again: either is its last."""
 
     __slots__ = (
-        "_chunked", "_enough", "_headless", "_interim", "_length", "_limits", "_parser", "_streamed",
-        "chunks", "coding", "complete", "fault", "head_done", "headers", "odd", "read", "size", "status", "too_large",
+        "_beyond", "_chunked", "_enough", "_headless", "_interim", "_length", "_limits", "_parser", "_streamed",
+        "chunks", "coding", "complete", "continued", "fault", "head_done", "headers", "odd", "read", "size", "status", "too_large",
     )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
@@ -42,6 +42,8 @@ class Answer:
         self.status = 0
         self.headers: list[Pair] = []
         self.fault = self.odd = ""
+        self._beyond: bytes | None = None
+        """What followed an agreement to another protocol."""
         self.too_large = False
         """Whether its only fault is a body of more than is held."""
 
@@ -55,7 +57,7 @@ class Answer:
         self._length = self.coding = b""
         self.chunks: list[bytes | bytearray] = []
         """The body as it was sent, and not yet taken."""
-        self.head_done = self.complete = self._chunked = False
+        self.head_done = self.complete = self.continued = self._chunked = False
 
     def feed(self, data: memoryview) -> None:
         read = self.read
@@ -71,10 +73,21 @@ class Answer:
                 self.odd = "bytes after the end of the answer"
             else:
                 self.fault = self.fault or str(error)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
             self.fault = "another protocol, which nobody asked for"
+            self._beyond = bytes(data[upgrade.args[0] :])
         if read > self._enough or not self.complete or len(self.headers) > self._limits.headers:
             self.fault = self.fault or self._beyond_limits()
+
+    def switch(self) -> bool:
+        """Another protocol was asked for: True if it was agreed to. What follows the head is then no message, but raw bytes to its end."""
+        if self.status != 101 or self._beyond is None:
+            return False
+        self.fault = ""
+        self.head_done = True
+        self._parser = cast("httptools.HttpResponseParser", _Raw(self))
+        self._parser.feed_data(self._beyond)
+        return True
 
     def end(self) -> bool:
         """The connection ended cleanly; True if that was the end of the body."""
@@ -100,6 +113,7 @@ class Answer:
             return
         self.status = status = self._parser.get_status_code()
         if status < 200:
+            self.continued = self.continued or status == 100
             return
         for name, value in self.headers:
             if len(name) not in _FRAMING:
@@ -165,3 +179,14 @@ class Answer:
     def _head(self) -> int:
         """The size of the head, without its first line."""
         return sum([len(name) + len(value) + 4 for name, value in self.headers])
+
+
+class _Raw:
+    """Stands where the parser stood, once the connection speaks another protocol."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def feed_data(self, data: bytes | memoryview) -> None:
+        if data:
+            self._answer.on_body(bytes(data))

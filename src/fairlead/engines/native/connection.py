@@ -12,13 +12,14 @@ from asyncio import BufferedProtocol, Future, Task, Transport
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, suppress
 from functools import partial
+from math import inf
 from typing import Final, cast
 
 from fairlead.body import Upload
 from fairlead.core import Call
 from fairlead.engines.native.alarm import Alarm
 from fairlead.engines.native.answer import Answer
-from fairlead.engines.native.head import declared
+from fairlead.engines.native.head import asks, declared
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.transport import FRESH, ended_cleanly, unread
 from fairlead.engines.wire import Limits, too_large
@@ -28,13 +29,15 @@ from fairlead.url import Origin
 HIGH_WATER: Final = 256 * 1024
 """Bytes of a stream that wait for their reader before reading stops; a larger request body is sent in pieces."""
 PIECE: Final = 64 * 1024
+PATIENCE: Final = 1.0
+"""Seconds that a body waits for the 100 it asked for: a peer that knows none never sends one (RFC 9110 section 10.1.1)."""
 
 
 class Connection(BufferedProtocol):
     """The transport's callbacks, and the exchange they serve. `arrived` is done when the answer (of a stream: its head) is here."""
 
     __slots__ = (
-        "_alarm", "_bound", "_buffer", "_kept", "_limits", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
+        "_alarm", "_asked", "_bound", "_buffer", "_kept", "_limits", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
         "answer", "arrived", "call", "clock", "failure", "origin", "transport",
     )  # fmt: skip
 
@@ -59,6 +62,8 @@ class Connection(BufferedProtocol):
         self._bound: Bound | None = None
         self._waiter: Future[None] | None = None
         self._writable: Future[None] | None = None
+        self._asked: Future[None] | None = None
+        """Done when the peer has said whether it wants the body."""
         self.transport = cast("Transport", None)
         self.call = cast("Call", None)
         self.arrived: Future[None] | None = None
@@ -78,11 +83,13 @@ class Connection(BufferedProtocol):
         if not content:
             self._wait(started)
             self.transport.write(head)
-        elif type(content) is bytes and len(content) <= HIGH_WATER:
+        elif type(content) is bytes and len(content) <= HIGH_WATER and not asks(request, "expect"):
             self._wait(started)
             self.transport.write(head + content)
         else:
             upload = content if isinstance(content, Upload) else Upload(partial(_slices, content), length=len(content))
+            if asks(request, "expect"):
+                self._asked = self._loop.create_future()
             self._upload = self._loop.create_task(self._send(upload, declared(request)))
             self._upload.add_done_callback(self._sent)
             self._wait(started)
@@ -111,6 +118,16 @@ class Connection(BufferedProtocol):
             self._paused = False
             self.transport.resume_reading()
         return data
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes of another protocol, as fast as the peer takes them; no longer than the call's deadline."""
+        if self.transport.is_closing():
+            raise self.failure or Disconnected(request=self.call.request, phase="body")
+        self.transport.write(data)
+        if self._writable is not None:
+            await asyncio.wait({self._writable})
+            if self.failure is not None:
+                raise self.failure
 
     def rest(self, now: float, until: float) -> bool:
         """Be idle from now on, no longer than `until` (loop time); False where the exchange left it in no state to serve another."""
@@ -174,12 +191,20 @@ class Connection(BufferedProtocol):
             self.abort()
             return
         answer.feed(self._buffer[:nbytes])
-        if answer.fault:
+        if answer.fault and not self._switched():
             self.fail(self._not_http())
         elif answer.complete:
             self._alarm.clear()
             self._wake()
-        elif answer.head_done and self.call.stream:
+        else:
+            self._more()
+
+    def _more(self) -> None:
+        """Some of the answer is here, and more is to come."""
+        answer = self.answer
+        if self._asked is not None and (answer.continued or answer.head_done) and not self._asked.done():
+            self._asked.set_result(None)
+        if answer.head_done and self.call.stream:
             if answer.size - self._taken > HIGH_WATER and not self._paused:
                 self._paused = True
                 self.transport.pause_reading()
@@ -187,6 +212,14 @@ class Connection(BufferedProtocol):
             self._wake()
         elif self.call.timeout.read is not None:
             self._wait(self._since)
+
+    def _switched(self) -> bool:
+        """Whether the fault is none: another protocol was asked for, and agreed to (RFC 9110 section 7.8)."""
+        call = self.call
+        if not (call.stream and asks(call.request, "upgrade") and self.answer.switch()):
+            return False
+        call.allowance = inf  # its silences are no fault
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._writable is not None and not self._writable.done():
@@ -233,6 +266,12 @@ class Connection(BufferedProtocol):
     # Sending a body that is read meanwhile
 
     async def _send(self, upload: Upload, length: int | None) -> None:
+        if self._asked is not None:
+            await asyncio.wait({self._asked}, timeout=PATIENCE)
+            self._asked = None
+            if self.answer.head_done:  # the body is not wanted, and half a request is no basis for another
+                self.answer.odd = "it was answered before its body was sent"
+                return
         sent = 0
         async with aclosing(aiter(upload)) as chunks:
             async for chunk in chunks:

@@ -125,8 +125,11 @@ class Native:
             error.request = call.request
             connection.abort()
             raise
-        body = _Body(connection, self._give)
-        return Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
+        body = _Body(connection, self._give) if answer.status != 101 else _Upgraded(connection, self._give)
+        response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
+        if isinstance(body, _Upgraded):
+            response.upgraded = body
+        return response
 
     def _take(self, idle: dict[Connection, None], now: float) -> Connection | None:
         """The idle connection that served last: it is the least likely to have been closed."""
@@ -233,3 +236,14 @@ class _Body:
             self._give(connection)
         else:
             connection.abort()
+
+
+class _Upgraded(_Body):
+    """A connection that speaks another protocol now: what comes is read as a body is, and what is written goes out as it stands."""
+
+    __slots__ = ()
+
+    async def write(self, data: bytes) -> None:
+        if self._connection is None:
+            raise Disconnected("the upgraded connection is closed", phase="body")
+        await self._connection.write(data)

@@ -31,6 +31,11 @@ def encode(request: Request) -> bytes:
     return b"%b%b%b%b\r\n" % (line, _host(request.origin), headers.wire, _framing(_length(request)))
 
 
+def asks(request: Request, name: str) -> bool:
+    """Whether the request asks for something that an exchange must know of: `expect` or `upgrade`."""
+    return request.headers.framing and name in request.headers
+
+
 def declared(request: Request) -> int | None:
     """The length that the head of this request names, or None where its body is chunked."""
     if given := request.headers.get("content-length"):
@@ -41,9 +46,13 @@ def declared(request: Request) -> int | None:
 def _given(request: Request) -> bytes:
     """The fields of a request that brings some of those an engine sets: kept where they are true, refused where they are not."""
     headers = Headers(request.headers.raw)  # checked again: they may be a peer's
-    for name in ("Transfer-Encoding", "Expect", "Upgrade", "TE", "Trailer"):
+    for name in ("Transfer-Encoding", "TE", "Trailer"):
         if name in headers:
             raise ConfigError(f"{name} is the engine's to set: leave it out", request=request)
+    if "expect" in headers and (headers["expect"].lower() != "100-continue" or not request.content):
+        raise ConfigError('Expect goes with a body, and says "100-continue"', request=request)
+    if "upgrade" in headers and "upgrade" not in headers.get("connection", "").lower():
+        raise ConfigError('Upgrade goes with "Connection: Upgrade" (RFC 9110 section 7.8)', request=request)
     if request.method == "CONNECT":
         raise ConfigError("CONNECT is spoken to proxies only: pass proxy=", request=request)
     if len(headers.get_list("host")) > 1:
