@@ -31,6 +31,7 @@ LAYERS = """
     core parts
     auth engines observe policies settings
     keywords
+    bound
     base
     client dialect
     endpoint fetch gather problem proxy testing transport

@@ -1,13 +1,14 @@
 """The life of a client: built from its options, opened once, sending through its pipeline, closed once.
 
-What is decided here is decided when the client is built; a call only walks through what was bound.
+What is decided here is decided when the client is built; a call only walks through what was bound. Longer than most: a client's
+whole life is one idea, and each of its questions is answered in it once.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, Future, get_running_loop, wait
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
 from threading import get_ident
@@ -15,18 +16,30 @@ from types import FunctionType, TracebackType
 from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 
 from fairlead import engines
-from fairlead.auth import Basic
-from fairlead.core import Call, Pipeline, Policy, Send, Timeout, Upstream
+from fairlead.bound import Bound
+from fairlead.core import Call, Pipeline, Policy, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.keywords import DEFAULT, Auth, Default, Options, checked, choose, default_headers, split_base
+from fairlead.keywords import (
+    DEFAULT,
+    Auth,
+    Default,
+    Options,
+    checked,
+    choose,
+    default_headers,
+    for_one_call,
+    split_base,
+)
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
-from fairlead.policies import standard
+from fairlead.policies import CookieJar, Cookies, Redirect, standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, shown, split, with_params
 
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\").match
 HEALTH: Final = Timeout(total=5.0)
+DRAIN: Final = 1.0
+"""Seconds that calls under way have to end, once their client is told to close."""
 
 
 class Declared(Protocol):
@@ -51,10 +64,13 @@ class BaseAPIClient:
         given: dict[str, Any] = dict(options) if base_url is None else {"base_url": base_url, **options}
         self._opened_at = caller()
         self._closed = False
+        self._drain = DRAIN
+        self._under_way = 0
+        """Calls that began and have not ended, a stream with its body."""
+        self._emptied: Future[None] | None = None
         self._loop: AbstractEventLoop | None = None
         self._runs: Callable[[], bool] = bool
         self._thread = 0
-        self._bound: dict[object, Send] = {}
 
         own = not cls.__module__.startswith("fairlead.")
         chosen = choose(cls, cls._keywords, given, settings=own)
@@ -77,8 +93,13 @@ class BaseAPIClient:
                 verify=chosen["verify"],
                 cert=chosen["cert"],
                 proxy=chosen["proxy"],
+                trust_env=chosen["trust_env"],
+                uds=chosen["uds"],
+                guard=chosen["guard"],
                 http2=chosen["http2"],
                 max_keepalive_connections=chosen["max_keepalive_connections"],
+                keepalive_expiry=chosen["keepalive_expiry"],
+                max_connection_age=chosen["max_connection_age"],
             ),
         )
         policies = chosen["policies"]
@@ -89,9 +110,15 @@ class BaseAPIClient:
                 backoff=chosen["retry_backoff"],
                 limit=chosen["max_connections"],
             )
-        auth = Basic(*self.auth) if isinstance(self.auth, tuple) else self.auth
-        self.pipeline = Pipeline(tuple(policies)).put("Auth", auth)
-        self._bound_send = self._bind(DEFAULT, DEFAULT)
+        pipeline = Pipeline(tuple(policies)).put("Auth", for_one_call(cls, "auth", self.auth))
+        redirect = Redirect(limit=chosen["max_redirects"])
+        if chosen["follow_redirects"]:
+            pipeline = pipeline.put("Redirect", redirect)
+        if chosen["cookies"] is not None:
+            pipeline = pipeline.put("Cookies", Cookies(chosen["cookies"]))
+        self.pipeline = pipeline
+        self._bound = Bound(cls, pipeline, redirect, self.engine.send, self.upstream)
+        self._bound_send = self._bound.send
         for declared in _declared(cls):
             declared.prepare(self)
 
@@ -102,6 +129,8 @@ class BaseAPIClient:
         timeout: float | Timeout | Default | None = DEFAULT,
         auth: Auth | Default | None = DEFAULT,
         retry: Policy | Default | None = DEFAULT,
+        follow_redirects: bool | None = None,
+        cookies: CookieJar | Default | None = DEFAULT,
         deadline: float = inf,
         stream: bool = False,
     ) -> Response:
@@ -120,13 +149,25 @@ class BaseAPIClient:
         if bounds.total is not None and (due := clock() + bounds.total) < deadline:
             deadline = due
         call = Call(request, bounds, deadline, stream=stream, clock=clock)
-        send = self._bound_send if auth is DEFAULT and retry is DEFAULT else self._bind(auth, retry)
+        if auth is DEFAULT and retry is DEFAULT and follow_redirects is None and cookies is DEFAULT:
+            send = self._bound_send
+        else:
+            send = self._bound.otherwise(auth, retry, follow_redirects, cookies)
+        self._under_way += 1
         try:
             response = await send(call)
+            if stream and not response.is_closed:
+                self._under_way += 1
+                response.when_closed(self._ended)
         except FairleadError as error:
             error.upstream = error.upstream or self.name
             error.request = error.request or request
             raise
+        finally:
+            if self._emptied is None:
+                self._under_way -= 1
+            else:
+                self._ended()
         response.upstream = self.name
         return response
 
@@ -154,10 +195,29 @@ class BaseAPIClient:
         ]
         return "\n".join([*lines, f"  then the {type(self.engine).__name__.lower()} engine"])
 
-    async def close(self) -> None:
-        """Close every connection; calls after this are errors. May be called again."""
+    async def close(self, drain: float | None = None) -> None:
+        """No call begins any more; those under way have `drain` seconds to end, and then are ended. Closes every connection.
+
+        1 s, if nothing is said, or none where an error leaves the `async with`. Returns as soon as none is under way. May be called
+        again, and by several at once: the least patient decides.
+        """
+        seconds: Any = self._drain if drain is None else drain
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
+            raise ConfigError(f"{self.name}: close(drain={drain!r}) is not a number of seconds from 0 on")
         self._closed, self._runs = True, bool
-        await self.engine.close()
+        try:
+            # On a loop that ended with calls under way, none of them will ever end.
+            if self._under_way and seconds and self._loop is get_running_loop():
+                self._emptied = self._emptied or self._loop.create_future()
+                await wait({self._emptied}, timeout=seconds)
+        finally:
+            await self.engine.close()
+
+    def _ended(self) -> None:
+        """One call less is under way."""
+        self._under_way -= 1
+        if not self._under_way and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def _adopt(self) -> None:
         """Know the loop that is running: it is asked for once, and afterwards only whether it still runs here."""
@@ -175,6 +235,8 @@ class BaseAPIClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self._drain = 0.0
         await self.close()
 
     def __del__(self) -> None:
@@ -212,27 +274,6 @@ class BaseAPIClient:
             f"{self.name}: {origin} is not {self._origin}, and would be given its credentials; "
             f"use another client, or allow_origins=({str(origin)!r},)"
         )
-
-    def _bind(self, auth: Auth | Default | None, retry: Policy | Default | None) -> Send:
-        """The pipeline with another auth or retry: bound once for each, over the same upstream and so the same state."""
-        key = auth, retry
-        try:
-            bound = self._bound.get(key)
-        except TypeError:  # a recipe that cannot be hashed is bound for each call
-            return self._build(auth, retry)
-        if bound is None:
-            if len(self._bound) >= 64:  # credentials of many users: the oldest is made again when it returns
-                del self._bound[next(iter(self._bound))]
-            bound = self._bound[key] = self._build(auth, retry)
-        return bound
-
-    def _build(self, auth: Auth | Default | None, retry: Policy | Default | None) -> Send:
-        pipeline = self.pipeline
-        if auth is not DEFAULT:
-            pipeline = pipeline.put("Auth", Basic(*auth) if isinstance(auth, tuple) else auth)
-        if retry is not DEFAULT:
-            pipeline = pipeline.put("Retry", retry)
-        return pipeline.bind(self.engine.send, self.upstream)
 
 
 def _declared(cls: type) -> Iterator[Declared]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from functools import partial
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, Final, TypeVar, Unpack, overload
 
 from fairlead.base import BaseAPIClient
 from fairlead.body import Content, Data, Files, Upload, encode
@@ -13,10 +13,13 @@ from fairlead.errors import StatusError
 from fairlead.headers import Headers, HeaderTypes
 from fairlead.keywords import DEFAULT, Auth, BodyOptions, CallOptions, Default
 from fairlead.message import Request, Response
+from fairlead.policies import CookieJar
 from fairlead.stream import Stream, caller
 from fairlead.url import Params, pairs, with_params
 
 T = TypeVar("T")
+SENDING: Final = ("timeout", "auth", "retry", "follow_redirects", "cookies")
+"""The keywords of a verb that are for `send`."""
 
 __all__ = ["BaseAPIClient", "HTTPClient"]
 
@@ -86,11 +89,19 @@ class HTTPClient(BaseAPIClient):
         timeout: float | Timeout | Default | None = DEFAULT,
         auth: Auth | Default | None = DEFAULT,
         retry: Policy | Default | None = DEFAULT,
+        follow_redirects: bool | None = None,
+        cookies: CookieJar | Default | None = DEFAULT,
         raise_for_status: bool | None = None,
         **parts: Any,
     ) -> Any:
         """Any method. `parts` are those of `build_request`."""
-        response = await self.send(self.build_request(method, path, **parts), timeout=timeout, auth=auth, retry=retry)
+        request = self.build_request(method, path, **parts)
+        if follow_redirects is None and cookies is DEFAULT:
+            response = await self.send(request, timeout=timeout, auth=auth, retry=retry)
+        else:
+            response = await self.send(
+                request, timeout=timeout, auth=auth, retry=retry, follow_redirects=follow_redirects, cookies=cookies
+            )
         if response.status_code >= 400 and (self.raise_for_status if raise_for_status is None else raise_for_status):
             raise StatusError(response)
         if into is None or into is Response:
@@ -100,7 +111,7 @@ class HTTPClient(BaseAPIClient):
     def stream(self, method: str, path: str, **options: Unpack[BodyOptions]) -> Stream:
         """A response read while it arrives: `async with client.stream("GET", path) as response: ...`. Never raises for a status."""
         parts: dict[str, Any] = {name: value for name, value in options.items() if name != "raise_for_status"}
-        sending = {name: parts.pop(name) for name in ("timeout", "auth", "retry") if name in parts}
+        sending = {name: parts.pop(name) for name in SENDING if name in parts}
         return Stream(self.build_request(method, path, **parts), partial(self.send, stream=True, **sending), caller())
 
     def build_request(

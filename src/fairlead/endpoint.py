@@ -65,6 +65,7 @@ class Verb:
         timeout: float | Timeout | Default | None = DEFAULT,
         auth: Auth | Default | None = DEFAULT,
         retry: Policy | Default | None = DEFAULT,
+        follow_redirects: bool | Default = DEFAULT,
         headers: HeaderTypes | Default = DEFAULT,
         raise_for_status: bool | Default = DEFAULT,
         idempotent: bool | Default = DEFAULT,
@@ -75,6 +76,7 @@ class Verb:
             "timeout": timeout if isinstance(timeout, Timeout | Default) else Timeout(timeout),
             "auth": auth,
             "retry": retry,
+            "follow_redirects": follow_redirects,
             "headers": headers if isinstance(headers, Default) else Headers(headers),
             "raise_for_status": raise_for_status,
             "idempotent": idempotent,
@@ -154,7 +156,11 @@ class Endpoint:
             if self.plan is None:
                 self._resolve()
                 self.plan = Plan(self._pick(), *self._answer())
-            client._bind(self.options.get("auth", DEFAULT), self.options.get("retry", DEFAULT))
+            client._bound.otherwise(
+                self.options.get("auth", DEFAULT),
+                self.options.get("retry", DEFAULT),
+                self.options.get("follow_redirects"),
+            )
         except ConfigError as error:
             raise ConfigError(f"{self.name}: {error.message}") from None
         return self.plan

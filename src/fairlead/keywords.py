@@ -8,16 +8,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from enum import Enum
+from math import inf
 from ssl import SSLContext
 from typing import Any, Final, TypedDict, cast
 
+from fairlead.auth import Basic
 from fairlead.body import Content, Data, Files
 from fairlead.core import Engine, Policy, Timeout
 from fairlead.engines.coding import accepted
+from fairlead.engines.guard import Guard
 from fairlead.engines.wire import EngineName
 from fairlead.errors import ConfigError
 from fairlead.events import Sink
 from fairlead.headers import Headers, HeaderTypes
+from fairlead.policies import CookieJar
 from fairlead.settings import options as from_environment
 from fairlead.url import Origin, Params, ready, shown, split
 from fairlead.version import __version__
@@ -47,10 +51,18 @@ class Options(TypedDict, total=False):
     auth: Auth | None
     max_connections: int | None
     max_keepalive_connections: int | None
+    keepalive_expiry: float
+    max_connection_age: float | None
+    follow_redirects: bool
+    max_redirects: int
+    cookies: CookieJar | None
     http2: bool
     verify: bool | str | SSLContext
     cert: str | tuple[str, ...] | None
     proxy: str | None
+    trust_env: bool
+    uds: str | None
+    guard: Guard | None
     trace_enabled: bool | None
     raise_for_status: bool
     engine: EngineName | Engine
@@ -78,10 +90,18 @@ DEFAULTS: Final[Chosen] = {
     "auth": None,
     "max_connections": 100,
     "max_keepalive_connections": None,
+    "keepalive_expiry": 30.0,
+    "max_connection_age": None,
+    "follow_redirects": False,
+    "max_redirects": 20,
+    "cookies": None,
     "http2": False,
     "verify": True,
     "cert": None,
     "proxy": None,
+    "trust_env": False,
+    "uds": None,
+    "guard": None,
     "trace_enabled": None,
     "raise_for_status": True,
     "engine": "native",
@@ -99,9 +119,15 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "retry_backoff": float,
     "max_connections": int,
     "max_keepalive_connections": int,
+    "keepalive_expiry": float,
+    "max_connection_age": float,
+    "follow_redirects": bool,
+    "max_redirects": int,
     "http2": bool,
     "verify": bool | str,
     "proxy": str,
+    "trust_env": bool,
+    "uds": str,
     "trace_enabled": bool,
     "raise_for_status": bool,
     "engine": str,
@@ -119,10 +145,18 @@ KINDS: Final[Mapping[str, tuple[tuple[type | None, ...], str]]] = {
     "retry_backoff": ((int, float), "a number"),
     "max_connections": ((int, None), "a whole number, or None for no bound"),
     "max_keepalive_connections": ((int, None), "a whole number, or None for no bound"),
+    "keepalive_expiry": ((int, float), "a number of seconds"),
+    "max_connection_age": ((int, float, None), "a number of seconds, or None for no bound"),
+    "follow_redirects": ((bool,), "True or False"),
+    "max_redirects": ((int,), "a whole number above 0"),
+    "cookies": ((CookieJar, None), "a CookieJar()"),
     "http2": ((bool,), "True or False"),
     "verify": ((bool, str, SSLContext), "True, False, a path, or an SSLContext"),
     "cert": ((str, tuple, None), "a path, or (certificate, key)"),
     "proxy": ((str, None), "a URL as a string"),
+    "trust_env": ((bool,), "True or False"),
+    "uds": ((str, None), "the path of a Unix socket as a string"),
+    "guard": ((Guard, None), "a Guard()"),
     "trace_enabled": ((bool, None), "True, False or None"),
     "raise_for_status": ((bool,), "True or False"),
     "policies": ((*_MANY, None), "a tuple of policies"),
@@ -141,6 +175,8 @@ class CallOptions(TypedDict, total=False):
     timeout: float | Timeout | Default | None
     auth: Auth | Default | None
     retry: Policy | Default | None
+    follow_redirects: bool | None
+    cookies: CookieJar | Default | None
     raise_for_status: bool | None
 
 
@@ -179,7 +215,31 @@ def choose(owner: type, keywords: Mapping[str, Any], given: Mapping[str, Any], *
         number = chosen[name]
         if number is not None and number < 1:
             raise ConfigError(f"{owner.__name__}: {name}={number!r} is not a number above 0; None sets no bound")
+    for keyword, seconds in (
+        ("keepalive_expiry", chosen["keepalive_expiry"]),
+        ("max_connection_age", chosen["max_connection_age"]),
+    ):
+        if seconds is not None and not 0 < seconds < inf:
+            raise ConfigError(f"{owner.__name__}: {keyword}={seconds!r} is not a number of seconds above 0")
+    if chosen["max_redirects"] < 1:
+        mend = "a whole number above 0; follow_redirects=False follows none"
+        raise _wrong(owner, "max_redirects", chosen["max_redirects"], mend)
     return chosen
+
+
+def for_one_call(owner: type, name: str, value: Any) -> Any:
+    """What a keyword of one call may be; raises ConfigError for what it may not, before anything is done with it."""
+    if name in KINDS:
+        kinds, mend = KINDS[name]
+        if _is(value, kinds):
+            return value
+    else:
+        mend = {"auth": 'Bearer("..."), (name, password), or None', "retry": "Retry(...), or None"}[name]
+        if name == "auth" and isinstance(value, tuple) and len(value) == 2:
+            return Basic(*value)
+        if value is None or (hasattr(value, "bind") and not isinstance(value, type)):
+            return value
+    raise _wrong(owner, name, value, mend)
 
 
 def _is(value: object, kinds: tuple[type | None, ...]) -> bool:
@@ -189,7 +249,7 @@ def _is(value: object, kinds: tuple[type | None, ...]) -> bool:
 
 
 def _wrong(owner: type, name: str, value: object, mend: str) -> ConfigError:
-    plain = name != "auth" and (value is None or isinstance(value, int | float | str))
+    plain = name not in {"auth", "cookies"} and (value is None or isinstance(value, int | float | str))
     told = repr(value) if plain else type(value).__name__  # what holds more than that may hold a secret
     return ConfigError(f"{owner.__name__}: {name}={told} cannot work: pass {mend}")
 

@@ -34,7 +34,9 @@ class Seconds(float):
 class Response:
     """One answer. Buffered: `content` is here. A stream: read it with `aiter_bytes()` and its kin, inside its `async with`."""
 
-    __slots__ = ("_content", "_headers", "_pairs", "_seconds", "_trailers", "request", "status_code", "upstream")
+    __slots__ = (
+        "_content", "_headers", "_history", "_pairs", "_seconds", "_trailers", "request", "status_code", "upstream",
+    )  # fmt: skip
 
     is_closed: bool = True
     complete: bool = True
@@ -148,6 +150,18 @@ class Response:
     @trailers.setter
     def trailers(self, fields: Headers) -> None:
         self._trailers = fields
+
+    @property
+    def history(self) -> tuple[Response, ...]:
+        """The redirects that led here, first to last, without their bodies; empty where none was followed."""
+        try:
+            return self._history
+        except AttributeError:  # as with trailers
+            return ()
+
+    @history.setter
+    def history(self, before: tuple[Response, ...]) -> None:
+        self._history = before
 
     def when_closed(self, callback: Callable[[], object]) -> None:
         """Run `callback` once the body has ended, however it does: now, when it is here or closed already."""

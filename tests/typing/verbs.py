@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, assert_type
 
 from fairlead import HTTPClient, Response
+from fairlead.policies import CookieJar
 
 
 @dataclass
@@ -34,6 +35,14 @@ async def verbs(client: HTTPClient) -> None:
     assert_type(await client.request("GET", "/users/1", into=User), User)
 
 
+async def sessions(client: HTTPClient) -> None:
+    ada = CookieJar()
+    assert_type(await client.post("/login", data={"name": "ada"}, cookies=ada, follow_redirects=True), Response)
+    assert_type(await client.get("/orders", into=Page, cookies=ada), Page)
+    assert_type((await client.get("/orders", cookies=None)).history, tuple[Response, ...])
+    assert_type(ada.get("session", "https://api.example"), str | None)
+
+
 async def answers(client: HTTPClient) -> None:
     response = await client.get("/users/1", raise_for_status=False)
     assert_type(response.status_code, int)
@@ -56,6 +65,7 @@ async def opened_and_closed() -> None:
     async with client as same:
         assert_type(same, HTTPClient)
     await client.close()
+    await client.close(drain=5.0)
 
 
 class Quiet(HTTPClient, base_url="https://api.example"):

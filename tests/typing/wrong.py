@@ -43,6 +43,7 @@ async def verbs(users: Users) -> None:
     await users.get("/users", paramz={"page": 1})  # type: ignore[call-overload]
     await users.get("/users", json={"name": "Ada"})  # type: ignore[call-overload]
     await users.get("/users", timeout="soon")  # type: ignore[call-overload]
+    await users.get("/users", cookies={"session": "1"})  # type: ignore[call-overload]
     user: User = await users.get("/users/1", into=list[User])  # type: ignore[arg-type]
     print((await users.get("/users/1", into=User)).name, user)  # type: ignore[attr-defined]  # noqa: T201
 
@@ -55,3 +56,4 @@ async def forgotten(users: Users) -> User:
 
 HTTPClient(base_url="https://api.example", retries=3)  # type: ignore[call-arg]
 HTTPClient(max_connections="many")  # type: ignore[arg-type]
+HTTPClient(follow_redirects="yes")  # type: ignore[arg-type]

@@ -56,7 +56,8 @@ class Redirect:
 
         async def follow(call: Call) -> Response:
             hop = call.fork(1)
-            hops = attempts = 0
+            attempts = 0
+            before: list[Response] = []
             while True:
                 request = hop.request  # as it was before any policy added its own
                 try:
@@ -66,12 +67,15 @@ class Redirect:
                     call.attempt = attempts
                 status = response.status_code
                 if status not in STATUSES or not (found := locations(response.headers)):
+                    if before:
+                        response.history = tuple(before)
                     return response
                 response.close()
-                hops += 1
-                if hops > limit:
+                if len(before) == limit:
                     raise ProtocolError(f"more than {limit} redirects", request=request, phase="head")
                 onward = redirected(request, status, found)
+                sent = response.request or request
+                before.append(Response.received(status, response.headers.raw, b"", sent, response.elapsed))
                 anonymous = hop.anonymous or onward.origin != request.origin
                 hop = call.fork(1)
                 hop.request, hop.anonymous = onward, anonymous

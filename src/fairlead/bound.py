@@ -1,0 +1,71 @@
+"""A client's pipeline, bound: once as it is, and once for each way that a call asks for it otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fairlead.core import Pipeline, Policy, Send, Upstream
+from fairlead.keywords import DEFAULT, Auth, Default, for_one_call
+from fairlead.policies import CookieJar, Cookies, Redirect
+
+KEPT: Final = 64
+"""Pipelines that are kept beside a client's own: with credentials of many users, the oldest is made again when it returns."""
+
+
+class Bound:
+    """All over the same upstream, and so over the same state. `send` is the client's own."""
+
+    __slots__ = ("_engine", "_kept", "_owner", "_redirect", "_upstream", "pipeline", "send")
+
+    def __init__(self, owner: type, pipeline: Pipeline, redirect: Redirect, engine: Send, upstream: Upstream) -> None:
+        self._owner = owner
+        self._redirect = redirect
+        self._engine = engine
+        self._upstream = upstream
+        self._kept: dict[object, Send] = {}
+        self.pipeline = pipeline
+        self.send = pipeline.bind(engine, upstream)
+
+    def otherwise(
+        self,
+        auth: Auth | Default | None = DEFAULT,
+        retry: Policy | Default | None = DEFAULT,
+        follow_redirects: bool | None = None,
+        cookies: CookieJar | Default | None = DEFAULT,
+    ) -> Send:
+        """The pipeline with what a call asks for; raises ConfigError for what cannot be."""
+        asked = auth, retry, follow_redirects, cookies
+        if cookies is not DEFAULT and cookies is not None:  # a jar lives no longer than whoever made it keeps it
+            return self._made(*asked)
+        try:
+            known = self._kept.get(asked)
+        except TypeError:  # a recipe that cannot be hashed is bound for each call
+            return self._made(*asked)
+        if known is None:
+            known = self._made(*asked)
+            if len(self._kept) >= KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[asked] = known
+        return known
+
+    def _made(
+        self,
+        auth: Auth | Default | None,
+        retry: Policy | Default | None,
+        follow_redirects: bool | None,
+        cookies: CookieJar | Default | None,
+    ) -> Send:
+        owner, pipeline = self._owner, self.pipeline
+        if auth is not DEFAULT:
+            pipeline = pipeline.put("Auth", for_one_call(owner, "auth", auth))
+        if retry is not DEFAULT:
+            pipeline = pipeline.put("Retry", for_one_call(owner, "retry", retry))
+        if follow_redirects is not None:
+            follows = for_one_call(owner, "follow_redirects", follow_redirects)
+            # One that stands in the pipeline already has a limit of its own.
+            if not (follows and any(getattr(policy, "place", None) == "Redirect" for policy in pipeline.policies)):
+                pipeline = pipeline.put("Redirect", self._redirect if follows else None)
+        if cookies is not DEFAULT:
+            jar = for_one_call(owner, "cookies", cookies)
+            pipeline = pipeline.put("Cookies", None if jar is None else Cookies(jar))
+        return pipeline.bind(self._engine, self._upstream)
