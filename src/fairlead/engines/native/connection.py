@@ -37,7 +37,7 @@ class Connection(BufferedProtocol):
     """The transport's callbacks, and the exchange they serve. `arrived` is done when the answer (of a stream: its head) is here."""
 
     __slots__ = (
-        "_alarm", "_asked", "_bound", "_buffer", "_kept", "_limits", "_loop", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
+        "_alarm", "_asked", "_bound", "_buffer", "_kept", "_limits", "_loop", "_lost", "_on_lost", "_paused", "_since", "_taken", "_upload", "_waiter", "_writable",
         "answer", "arrived", "call", "clock", "failure", "origin", "transport",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Connection(BufferedProtocol):
         self._writable: Future[None] | None = None
         self._asked: Future[None] | None = None
         """Done when the peer has said whether it wants the body."""
+        self._lost = False
         self.transport = cast("Transport", None)
         self.call = cast("Call", None)
         self.arrived: Future[None] | None = None
@@ -152,7 +153,8 @@ class Connection(BufferedProtocol):
         with suppress(RuntimeError):  # the loop may be closed, and its sockets with it
             if upload is not None:
                 upload.cancel()
-            self.transport.abort()
+            if not self._lost:  # asyncio would take leave of it twice, where unsent bytes had kept it open
+                self.transport.abort()
 
     def fail(self, error: BaseException) -> None:
         """End the exchange under way with an error, and the connection with it."""
@@ -222,13 +224,16 @@ class Connection(BufferedProtocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         if self.arrived is not None and not self.answer.complete and self.failure is None:
             if exc is None and ended_cleanly(self.transport) and self.answer.end():
                 self._wake()
             else:
-                self.fail(Disconnected(request=self.call.request, phase=self.phase))
+                fault = Disconnected(request=self.call.request, phase=self.phase)
+                fault.__cause__ = exc  # tells a reset from an end
+                self.fail(fault)
         self._alarm.stop()
         self._on_lost(self)
 
