@@ -523,15 +523,25 @@ async def test_credentials_of_the_client_are_added_for_its_own_origin_only(lib: 
 # Time
 
 
+HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
+
+
+@pytest.fixture
+async def half() -> AsyncIterator[Peer]:
+    """Somebody who says half of a body."""
+    async with Peer(says(HALF)) as peer:
+        yield peer
+
+
 @pytest.mark.parametrize(
     ("own", "given", "meant"),
     [
-        (None, 5.0, (None, 5.0, 5.0, 5.0)),
-        (None, None, (None, None, None, None)),
-        (None, {"timeout": 600.0, "connect": 5.0}, (None, 5.0, 600.0, 600.0)),
-        (30.0, 5.0, (30.0, 5.0, 5.0, 5.0)),
-        (Timeout(total=9.0, connect=1.0, read=9.0), 5.0, (9.0, 1.0, 5.0, 5.0)),
-        (None, 0, (None, 0.001, 0.001, 0.001)),
+        (None, 5.0, (None, 5.0, 5.0, 5.0, 5.0)),
+        (None, None, (None, None, None, None, None)),
+        (None, {"timeout": 600.0, "connect": 5.0, "pool": 1.0}, (None, 5.0, 600.0, 600.0, 1.0)),
+        (30.0, 5.0, (30.0, 5.0, 5.0, 5.0, 5.0)),
+        (Timeout(total=9.0, connect=1.0, read=9.0), 5.0, (9.0, 1.0, 5.0, 5.0, 5.0)),
+        (None, 0, (None, 0.001, 0.001, 0.001, 0.001)),
     ],
     ids=["seconds", "none", "each its own", "within a deadline", "the tighter of two", "none at all"],
 )
@@ -541,7 +551,20 @@ async def test_their_time_outs_bound_what_they_bound_for_them(lib: Any, own: Any
     async with lib.AsyncClient(transport=made, timeout=timeout) as client:
         await client.get("http://shop.test/")
     bounds = engine.calls[0].timeout
-    assert (bounds.total, bounds.connect, bounds.read, bounds.write) == meant
+    assert (bounds.total, bounds.connect, bounds.read, bounds.write, bounds.wait) == meant
+
+
+async def test_the_wait_in_line_is_bounded_by_pool(lib: Any, half: Peer) -> None:
+    for side in SIDES:
+        one = lib.AsyncHTTPTransport(limits=lib.Limits(max_connections=1))
+        made = one if side == "theirs" else door(policies=(ConcurrencyLimit(limit=1),))
+        async with (
+            lib.AsyncClient(transport=made, timeout=lib.Timeout(PATIENCE, pool=0.05)) as client,
+            client.stream("GET", half.url),
+        ):
+            with pytest.raises(lib.PoolTimeout):
+                await client.get(half.url)
+    assert len(half.requests) == 2
 
 
 async def test_an_attempt_has_all_the_time_that_reading_has(lib: Any) -> None:
@@ -643,16 +666,6 @@ async def test_cancelled_at_any_step_it_leaves_nothing(lib: Any) -> None:
             await peer.empty()
     assert asking.result().content == b"onetwo"
     assert steps > 5
-
-
-HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"
-
-
-@pytest.fixture
-async def half() -> AsyncIterator[Peer]:
-    """Somebody who says half of a body."""
-    async with Peer(says(HALF)) as peer:
-        yield peer
 
 
 async def test_cancelled_in_the_body_it_gives_the_connection_up(lib: Any, half: Peer) -> None:

@@ -32,7 +32,8 @@ class Timeout:
 
     `total` bounds the whole call: waits, attempts, back-off and a streamed body. `attempt` bounds one attempt (of a stream: the
     wait for its head, and each silence after it); left out, it is `min(10 s, total)` where a retry may follow, else `total`.
-    `connect` bounds the connection (TCP and TLS together), `read` the silence between two reads, `write` a stalled send.
+    `connect` bounds the connection (TCP and TLS together), `read` the silence between two reads, `write` a stalled send, `wait` each
+    wait in line for a slot.
     """
 
     total: float | None = 30.0
@@ -40,6 +41,7 @@ class Timeout:
     connect: float | None = None
     read: float | None = None
     write: float | None = None
+    wait: float | None = None
     alone: float = field(init=False, repr=False, compare=False)
     """Seconds an attempt has that no other can follow."""
     among: float = field(init=False, repr=False, compare=False)
@@ -52,7 +54,7 @@ class Timeout:
         return given if isinstance(given, Timeout) else Timeout(total=given)
 
     def __post_init__(self) -> None:
-        for name in ("total", "attempt", "connect", "read", "write"):
+        for name in ("total", "attempt", "connect", "read", "write", "wait"):
             seconds = getattr(self, name)
             if seconds is None:
                 continue

@@ -188,6 +188,7 @@ def _bounds(
         connect=_tighter(own.connect, connect),
         read=_tighter(own.read, read),
         write=_tighter(own.write, write),
+        wait=_tighter(own.wait, pool),
     )
 
 

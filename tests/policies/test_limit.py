@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calls import call, now
-from fairlead.core import Upstream
+from fairlead.core import Timeout, Upstream
 from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, DeadlineExceeded, Knowledge, LimitReached
 from fairlead.policies import ConcurrencyLimit
 from fairlead.policies.limit import Slots
@@ -65,6 +65,23 @@ async def test_who_waits_in_line_waits_no_longer_than_the_deadline():
     assert now() == 2.0
     assert (caught.value.phase, caught.value.knowledge) == ("waiting", Knowledge.NOT_SENT)
     assert "in line for a slot (limit 1)" in str(caught.value)
+    assert len(slots.line) == 0
+    await holding
+    assert slots.taken == 0
+
+
+@virtual_time
+async def test_who_waits_in_line_waits_no_longer_than_asked_for():
+    send, slots = bound(script(60.0, 200, then=200), limit=1)
+    holding = asyncio.ensure_future(send(call(timeout=None)))
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceeded, match=r"in line for a slot \(limit 1\): none was free for 0.5 s") as caught:
+        await send(call(timeout=Timeout(total=2.0, wait=0.5)))
+    assert now() == 0.5
+    assert (caught.value.phase, caught.value.knowledge) == ("waiting", Knowledge.NOT_SENT)
+    with pytest.raises(DeadlineExceeded, match="the deadline passed"):
+        await send(call(timeout=Timeout(total=2.0, wait=5.0)))
+    assert now() == 2.5
     assert len(slots.line) == 0
     await holding
     assert slots.taken == 0

@@ -73,7 +73,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConcurrencyLimit:
-    """At most `limit` calls under way (None: any number); the rest wait in line, no longer than their deadline.
+    """At most `limit` calls under way (None: any number); the rest wait in line, no longer than their deadline or `Timeout.wait`.
 
     `waiting` bounds the line (None: does not): who finds it full gets LimitReached.
     """
@@ -111,9 +111,12 @@ class ConcurrencyLimit:
                         request=call.request,
                         upstream=upstream.name,
                     )
-                if not await slots.turn(call.deadline):
+                until, told = call.deadline, "the deadline passed"
+                if (patience := call.timeout.wait) is not None and (soon := call.clock() + patience) < until:
+                    until, told = soon, f"none was free for {patience:g} s"
+                if not await slots.turn(until):
                     raise DeadlineExceeded(
-                        f"in line for a slot (limit {limit}): the deadline passed",
+                        f"in line for a slot (limit {limit}): {told}",
                         request=call.request,
                         upstream=upstream.name,
                         phase="waiting",
