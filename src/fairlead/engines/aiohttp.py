@@ -36,6 +36,8 @@ class Aiohttp:
         self._proxies = Proxies.of(wire)
         if self._proxies is not None and self._proxies.socks:
             raise ConfigError(f"engine='aiohttp' cannot use {self._proxies}: use http://, or engine='httpx2'")
+        if self._proxies is not None and self._proxies.tls and wire.cert is not None:
+            raise ConfigError("engine='aiohttp' would show cert= to the proxy as well: use engine='native'")
         self._wire = wire
         self._tls = Contexts(wire)
         self._loop: asyncio.AbstractEventLoop | None = None

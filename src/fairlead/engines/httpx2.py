@@ -133,7 +133,8 @@ class Httpx2:
         }
         if proxy is None:
             return httpcore2.AsyncConnectionPool(**options)
-        scheme, host, port, auth = proxy
+        scheme, host, port, given = proxy
+        auth = (given[0].encode(), given[1].encode()) if given is not None else None
         url = httpcore2.URL(scheme=scheme, host=host, port=port, target="/")
         if proxy.socks:
             return httpcore2.AsyncSOCKSProxy(url, auth, **options)

@@ -22,9 +22,9 @@ def told(attempt: Attempt, error: BaseException, proxy: Proxy | None, uds: str |
     request = attempt.call.request
     origin = request.origin
     if isinstance(error, httpcore2.ConnectError):
-        cause = error.__cause__ or error
+        cause = error.__cause__ or error.__context__ or error  # the pool raises it `from None`
         unmade = failed(attempt.call, origin if isinstance(cause, ssl.SSLError) else proxy or uds or origin, cause)
-        unmade.__cause__ = error.__cause__
+        unmade.__cause__ = cause
         return unmade
     if isinstance(error, httpcore2.ProxyError):
         what, status = f"the proxy {proxy} did not connect", str(error)[:3]

@@ -90,6 +90,11 @@ class Proxies:
         return any(proxy.socks for proxy in self._by_scheme.values())
 
     @property
+    def tls(self) -> bool:
+        """Whether any of them is spoken to over TLS."""
+        return any(proxy.scheme == "https" for proxy in self._by_scheme.values())
+
+    @property
     def plain(self) -> bool:
         """Whether plain HTTP may go through one of them."""
         return "http" in self._by_scheme
@@ -116,12 +121,13 @@ class Exempt(NamedTuple):
         if self.port is not None and self.port != origin.port:
             return False
         host = origin.host.rstrip(".")
-        if self.network is None:
-            return (host == self.name and not self.below) or host.endswith(f".{self.name}")
         try:
-            return ip_address(host) in self.network
+            address = ip_address(host)
         except ValueError:
-            return False
+            if self.network is not None:
+                return False
+            return (host == self.name and not self.below) or host.endswith(f".{self.name}")
+        return self.network is not None and address in self.network
 
 
 def parse(url: str, place: str = "proxy=") -> Proxy:

@@ -11,7 +11,7 @@ import socket
 import ssl
 from asyncio import BaseProtocol, Transport
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
@@ -32,6 +32,22 @@ P = TypeVar("P", bound=BaseProtocol)
 
 HEAD_START: Final = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
+
+
+class Aging(Connection):
+    """One that serves no more when it is older than so many seconds; an exchange under way ends first."""
+
+    __slots__ = ("_expires",)
+
+    def __init__(self, age: float, loop: asyncio.AbstractEventLoop, *rest: Any) -> None:
+        super().__init__(loop, *rest)
+        self._expires = loop.time() + age
+
+    def rest(self, now: float, until: float) -> bool:
+        return super().rest(now, min(until, self._expires)) and now < self._expires
+
+    def serves(self, now: float) -> bool:
+        return now < self._expires and super().serves(now)
 
 
 class Denied(Exception):
@@ -164,14 +180,21 @@ async def _first(loop: asyncio.AbstractEventLoop, addresses: Sequence[AddrInfoTy
     """A socket connected to the first of the addresses that answers."""
     task = cast("asyncio.Task[object]", asyncio.current_task())
     cancelled = task.cancelling()
+    sock: socket.socket | None = None
+    fault = OSError()
     try:
         sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, loop=loop)
+    except OSError as error:
+        fault = error
     except RuntimeError as error:  # of uvloop
-        raise OSError(str(error)) from error
+        fault = OSError(str(error))
     if task.cancelling() > cancelled:
-        # It came while the slower addresses were given up, where the library swallows it.
-        sock.close()
+        # It came while slower addresses were given up, where the library swallows it.
+        if sock is not None:
+            sock.close()
         raise asyncio.CancelledError
+    if sock is None:
+        raise fault
     return sock
 
 
@@ -206,9 +229,3 @@ def failed(call: Call, place: Origin | Proxy | str, error: BaseException) -> Con
     else:
         what = f"could not connect to {where}"
     return ConnectFailed(what, request=call.request, phase="connecting")
-
-
-async def dial(
-    call: Call, make: Callable[[], Connection], tls: Callable[[], ssl.SSLContext], started: float, waits: Waits
-) -> Connection:
-    return await Dialer(Wire(verify=tls()), waits).dial(call, make, started)

@@ -7,17 +7,17 @@ to say, where waiting is measured and bounded.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import Final
 
 from fairlead.core import Call
-from fairlead.engines import coding, tls
+from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
-from fairlead.engines.native.dial import dial
+from fairlead.engines.native.dial import Aging, Dialer
 from fairlead.engines.native.head import encode
+from fairlead.engines.native.proxied import encoder
 from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
@@ -45,7 +45,10 @@ class Native:
         self._open: set[Connection] = set()
         self._waits = Waits()
         """Of calls that connect; those that are connected are in `_open`."""
-        self._tls: ssl.SSLContext | None = None
+        self._dialer = dialer = Dialer(wire, self._waits)
+        self._encode = encoder(dialer.proxies) if dialer.proxies is not None and dialer.proxies.plain else encode
+        age = wire.max_connection_age
+        self._new: Callable[..., Connection] = Connection if age is None else partial(Aging, age)
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, call: Call, /) -> Response:
@@ -55,7 +58,7 @@ class Native:
         began, started = perf_counter(), call.clock()
         if started >= call.deadline:
             raise expired(call, started=started, phase="connecting")
-        head = encode(request)
+        head = self._encode(request)
         idle = self._idle.get(request.origin)
         connection = (self._take(idle, started) if idle else None) or await self._dial(call, started)
         try:
@@ -161,9 +164,9 @@ class Native:
             self._retire(next(filter(None, self._idle.values())))
         loop = asyncio.get_running_loop()
         origin = call.request.origin
-        make = partial(Connection, loop, origin, self._buffer, self._wire.limits, self._lost)
+        make = partial(self._new, loop, origin, self._buffer, self._wire.limits, self._lost)
         try:
-            connection = await dial(call, make, self._context, started, self._waits)
+            connection = await self._dialer.dial(call, make, started)
         except FairleadError:
             if self._waits.closed:
                 raise self._over(call) from None
@@ -191,11 +194,6 @@ class Native:
                 del self._idle[connection.origin]
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)
-
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = tls.context(self._wire)
-        return self._tls
 
     def _adopt(self, call: Call) -> None:
         """The first call, or one from elsewhere: its clock is another."""
