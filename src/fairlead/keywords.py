@@ -1,6 +1,6 @@
 """What a client can be told, in one table: by its constructor, by its environment, or by the keywords of its class.
 
-In that order; what nobody says is as `DEFAULTS` has it.
+In that order; what nobody says is as `DEFAULTS` has it. Longer than most: a table is best kept in one place.
 """
 
 from __future__ import annotations
