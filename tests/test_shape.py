@@ -27,7 +27,7 @@ LAYERS = """
     response
     arriving
     message
-    events jar stream tasks
+    events forks jar stream tasks
     core parts
     auth engines observe policies settings
     keywords

@@ -15,7 +15,7 @@ from threading import get_ident
 from types import FunctionType, TracebackType
 from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 
-from fairlead import engines
+from fairlead import engines, forks
 from fairlead.bound import Bound
 from fairlead.core import Call, Pipeline, Policy, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
@@ -63,7 +63,7 @@ class BaseAPIClient:
         cls = type(self)
         given: dict[str, Any] = dict(options) if base_url is None else {"base_url": base_url, **options}
         self._opened_at = caller()
-        self._closed = False
+        self._closed = self._forked = False
         self._drain = DRAIN
         self._under_way = 0
         """Calls that began and have not ended, a stream with its body."""
@@ -204,7 +204,11 @@ class BaseAPIClient:
         seconds: Any = self._drain if drain is None else drain
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
             raise ConfigError(f"{self.name}: close(drain={drain!r}) is not a number of seconds from 0 on")
+        if self._runs() and self._loop is not get_running_loop():
+            raise ConfigError(f"{self.name}: close it on the event loop that opened it, which still runs")
         self._closed, self._runs = True, bool
+        if self._forked:
+            return
         try:
             # On a loop that ended with calls under way, none of them will ever end.
             if self._under_way and seconds and self._loop is get_running_loop():
@@ -212,6 +216,11 @@ class BaseAPIClient:
                 await wait({self._emptied}, timeout=seconds)
         finally:
             await self.engine.close()
+
+    def forked(self) -> None:
+        """In a child: the loop and the connections are the parent's."""
+        self._forked, self._loop, self._runs = True, None, bool
+        getattr(self.engine, "forked", bool)()
 
     def _ended(self) -> None:
         """One call less is under way."""
@@ -223,10 +232,8 @@ class BaseAPIClient:
         """Know the loop that is running: it is asked for once, and afterwards only whether it still runs here."""
         if self._closed:
             raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
-        self._loop = get_running_loop()
-        self._clock = self._loop.time
-        self._runs = self._loop.is_running
-        self._thread = get_ident()
+        self._loop = loop = forks.settle(self, self._loop, forked=self._forked)
+        self._clock, self._runs, self._thread = loop.time, loop.is_running, get_ident()
 
     async def __aenter__(self) -> Self:
         self._adopt()

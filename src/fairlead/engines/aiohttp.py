@@ -14,6 +14,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from fairlead import forks
 from fairlead.core import Call
 from fairlead.engines.aiohttp_exchange import Connection, Ended, Exchange, OurRequest
 from fairlead.engines.attempt import PIECE, Attempt
@@ -84,6 +85,9 @@ class Aiohttp:
         if self._connections:
             self._emptied = self._emptied or asyncio.get_running_loop().create_future()
             await asyncio.wait({self._emptied})
+
+    def forked(self) -> None:
+        forks.let_go(connection.transport for connection in self._connections)
 
     def rest(self, exchange: Exchange) -> None:
         """An exchange ended well: its connection is idle, and the idle ones of an origin are bounded."""

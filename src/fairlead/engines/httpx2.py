@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import httpcore2
 
+from fairlead import forks
 from fairlead.core import Call
 from fairlead.engines.attempt import Attempt
 from fairlead.engines.httpx2_faults import told
@@ -88,6 +89,9 @@ class Httpx2:
         self._pools.clear()
         while self._releases:
             await asyncio.wait(self._releases)
+
+    def forked(self) -> None:
+        forks.let_go(stream._transport for _, backend in self._pools.values() for stream in backend._streams)
 
     def release(self, body: _Body) -> None:
         """Let the pool forget a connection: its bookkeeping is asynchronous, giving up is not."""

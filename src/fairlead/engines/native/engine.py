@@ -12,6 +12,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final
 
+from fairlead import forks
 from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
@@ -27,8 +28,6 @@ from fairlead.url import Origin
 
 BUFFER: Final = 64 * 1024
 """One read buffer serves all connections: a read is one synchronous step (halves the cost of TLS)."""
-
-
 IDLE: Final = 100
 """Idle connections to all origins together, from which on a new one replaces the oldest."""
 
@@ -101,6 +100,9 @@ class Native:
             self._emptied = self._emptied or self._loop.create_future()
             await asyncio.wait({self._emptied})
 
+    def forked(self) -> None:
+        forks.let_go(connection.transport for connection in self._open)
+
     def _over(self, call: Call) -> ConfigError:
         """Neither retry nor a circuit takes it for a fault of the upstream."""
         return ConfigError("the client was closed", request=call.request, knowledge=Knowledge.UNKNOWN)
@@ -162,8 +164,7 @@ class Native:
         if sum(map(len, self._idle.values())) >= IDLE:
             # Many origins, each with few calls: what rests longest makes room.
             self._retire(next(filter(None, self._idle.values())))
-        loop = asyncio.get_running_loop()
-        origin = call.request.origin
+        origin, loop = call.request.origin, asyncio.get_running_loop()
         make = partial(self._new, loop, origin, self._buffer, self._wire.limits, self._lost)
         try:
             connection = await self._dialer.dial(call, make, started)
