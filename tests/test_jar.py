@@ -238,6 +238,10 @@ class TestHowMany:
         assert jar.get("session", SHOP) == "1"
         assert jar.get("session", (told(jar, "session=2; Path=/"), SHOP)[1]) == "2"
 
+    def test_of_an_answer_so_many_are_read(self):
+        fields = [f"c{number}=x{'; Domain=shop.test' if number % 2 else ''}" for number in range(2 * HERE)]
+        assert len(told(CookieJar(), *fields)) == HERE
+
     def test_a_jar_has_so_many_and_then_keeps_them(self):
         jar = CookieJar()
         for number in range(TOTAL // HERE + 5):

@@ -15,6 +15,7 @@ from fairlead.message import Request
 from fairlead.policies import ConcurrencyLimit, Observe, Redirect, Retry, standard
 from fairlead.policies.redirect import carried, locations, redirected, resolved
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
+from fairlead.url import split
 
 SHOP = "https://shop.test/a/b?q=s3cret"
 
@@ -92,6 +93,12 @@ class TestWhere:
         assert str(caught.value).endswith(" (GET https://shop.test/a/b)")
         for part in ("s3cret", "evil", "passwd", "other.test"):
             assert part not in str(caught.value)
+
+    def test_a_peers_urls_are_not_remembered(self):
+        before = split.cache_info().currsize
+        for number in range(10):
+            resolved(Request("GET", SHOP), 302, b"https://other.test/%d" % number)
+        assert split.cache_info().currsize <= before + 1
 
     @given(st.binary(min_size=1, max_size=60), st.sampled_from([b"", b"/", b"//", b"https://", b"?", b"//x.test"]))
     def test_whatever_it_says_it_is_a_place_or_an_error(self, junk, lead):
