@@ -11,6 +11,10 @@ DRAWN = ("small", "tls")
 MODULES = 8
 """Modules that are listed under what an import takes."""
 
+INTRODUCTION = """\
+What a call costs with Fairlead and with other clients, measured side by side in one run of `make bench`, which wrote this page.
+`make bench QUICK=1` takes a short look at each figure, and writes nothing."""
+
 READING = """\
 Each client runs in a process of its own, one after another, in rounds: a value is the median over the rounds, a ratio the median of the
 ratios within a round. CPU is the client's own, user and system, all threads: it is what its calls take from the rest of a service, and
@@ -41,7 +45,7 @@ def whole(results: Results) -> str:
     parts = [
         "<!-- Written by `make bench` from benchmarks/results.json; never edited. -->",
         "# Performance",
-        "What a call costs with Fairlead and with other clients, measured side by side in one run of `make bench`.",
+        INTRODUCTION,
     ]
     if panels(results):
         parts.append("![CPU per request, client by client](performance.svg)")
