@@ -22,7 +22,7 @@ from fairlead.events import Event, Retried
 from fairlead.policies import ConcurrencyLimit, Observe, Retry
 from fairlead.transport import AsyncTransport
 from loopback import example
-from peers import PATIENCE, Line, Peer, Seen, answer, closed_port, moment
+from peers import PATIENCE, Line, Peer, Seen, answer, closed_port
 
 SECRET = "sk-hunter2"
 ASKED: Any = [{"role": "user", "content": "Hello?"}]
@@ -222,21 +222,24 @@ async def test_a_post_without_a_key_is_sent_once(sdk: Sdk) -> None:
 
 
 async def test_a_refused_connection_is_tried_again_without_a_key(sdk: Sdk) -> None:
-    port = closed_port()
-    listeners: list[socket.socket] = []
+    tried = asyncio.Event()
 
     def listen(event: Event) -> None:
         if isinstance(event, Retried):
-            listeners.append(socket.create_server(("127.0.0.1", port)))
+            sock.listen()
+            tried.set()
 
-    async with sdk.make(f"http://127.0.0.1:{port}", httpx2.AsyncClient(transport=over(listen))) as asked:
-        asking = asyncio.create_task(sdk.whole(asked))
-        async with asyncio.timeout(PATIENCE):
-            while not listeners:
-                await moment()
-        async with Peer(Api().talk, sock=listeners[0]) as peer:
-            assert await asking == "Hello, world"
-            assert len(peer.requests) == len(listeners) == 1
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))  # a port that is taken, and refuses
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        async with sdk.make(url, httpx2.AsyncClient(transport=over(listen))) as asked:
+            asking = asyncio.create_task(sdk.whole(asked))
+            async with asyncio.timeout(PATIENCE):
+                await tried.wait()
+            async with Peer(Api().talk, sock=sock) as peer:
+                assert await asking == "Hello, world"
+                (seen,) = peer.requests
+                assert seen.get(b"idempotency-key") is None
 
 
 async def test_its_errors_are_its_own(sdk: Sdk) -> None:
