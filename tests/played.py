@@ -305,7 +305,7 @@ async def play(case: Case, client: Client, cut: Cut = whole, seconds: float | No
 
 
 async def play_all(
-    cases: Sequence[Case], make: Callable[[], Client], cut: Cut = whole, seconds: float | None = None, most: int = 12
+    cases: Sequence[Case], make: Callable[[], Client], cut: Cut = whole, seconds: float | None = None, most: int = 24
 ) -> dict[str, Seen]:
     """Every case to a client of that make, some at a time."""
     client, room = make(), asyncio.Semaphore(most)
