@@ -18,12 +18,13 @@ from fairlead.core import Call
 from fairlead.engines import Wire
 from fairlead.engines.native.proxied import HEAD
 from fairlead.engines.proxy import Proxies, Proxy, parse
+from fairlead.engines.transport import unread
 from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, Knowledge, StatusError
 from fairlead.message import Request
 from fairlead.response import Response
 from fairlead.testing import Cut, at_every_await, at_every_step
 from fairlead.url import split
-from peers import PATIENCE, Line, Peer, answer, authority, closed_port, echo
+from peers import PATIENCE, Line, Peer, answer, authority, closed_port, echo, moment
 
 ENGINES = ("native", "httpx2", "aiohttp")
 SECRET = "hunter2"
@@ -160,6 +161,29 @@ async def test_the_server_as_a_whole_is_asked_without_a_path():
         await engine.send(Call(request, Timeout(total=PATIENCE)))
         await engine.close()
         assert peer.requests[0].target == "http://shop.example"
+
+
+async def test_a_proxy_that_closes_unannounced_is_seen_before_the_next_request():
+    looked_away = asyncio.Event()
+
+    async def once(line: Line) -> None:
+        seen = await line.request()
+        assert seen is not None
+        await line.say(answer(seen.target.encode()))
+        await looked_away.wait()
+        line.hang_up()
+
+    async with Peer(once) as peer, HTTPClient("http://shop.example", proxy=peer.url, max_retries=0) as client:
+        await client.get("/")
+        (connection,) = client.engine._open
+        connection.transport.pause_reading()  # as a loop that is busy elsewhere does not look
+        looked_away.set()
+        async with asyncio.timeout(PATIENCE):
+            while not unread(connection.transport):
+                await moment()
+        connection._since = asyncio.get_running_loop().time()
+        assert (await client.post("/")).content == b"http://shop.example/"
+        assert peer.accepted == 2
 
 
 @pytest.mark.parametrize("name", ENGINES)

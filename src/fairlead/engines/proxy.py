@@ -94,11 +94,6 @@ class Proxies:
         """Whether any of them is spoken to over TLS."""
         return any(proxy.scheme == "https" for proxy in self._by_scheme.values())
 
-    @property
-    def plain(self) -> bool:
-        """Whether plain HTTP may go through one of them."""
-        return "http" in self._by_scheme
-
     def _to(self, origin: Origin) -> Proxy | None:
         proxy = self._by_scheme.get(origin.scheme)
         return None if proxy is None or any(entry.names(origin) for entry in self._exempt) else proxy
@@ -141,6 +136,8 @@ def parse(url: str, place: str = "proxy=") -> Proxy:
     if wrong or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ConfigError(f"{place}{shown(url)!r} is not a proxy's URL: write http://host:port or socks5://host:port")
     auth = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+    if not url.isprintable():  # an environment may hold any bytes
+        raise ConfigError(f"{place}{shown(url)!r} is not text: escape what is not a letter, a digit or a sign")
     if auth is not None and ":" in auth[0]:
         raise ConfigError(f"{place}{shown(url)!r}: the name has a colon, which ends it (RFC 7617 section 2)")
     return Proxy(parts.scheme, parts.hostname or "", port or PORTS[parts.scheme], auth)

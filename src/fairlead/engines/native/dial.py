@@ -23,6 +23,7 @@ from fairlead.engines.native.resolve import Resolver
 from fairlead.engines.proxy import Proxies, Proxy
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.tls import Contexts
+from fairlead.engines.transport import unread
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConnectFailed, Refused
@@ -34,8 +35,11 @@ HEAD_START: Final = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
 
 
-class Aging(Connection):
-    """One that serves no more when it is older than so many seconds; an exchange under way ends first."""
+class Wary(Connection):
+    """One that may end unannounced: it is asked each time before it serves again, and serves no more when it is so many seconds old.
+
+    Proxies are known to close what they served without a word, and right away. An exchange under way ends first.
+    """
 
     __slots__ = ("_expires",)
 
@@ -47,7 +51,7 @@ class Aging(Connection):
         return super().rest(now, min(until, self._expires)) and now < self._expires
 
     def serves(self, now: float) -> bool:
-        return now < self._expires and super().serves(now)
+        return now < self._expires and super().serves(now) and not unread(self.transport)
 
 
 class Denied(Exception):

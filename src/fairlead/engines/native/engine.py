@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import Final
 
@@ -16,7 +17,7 @@ from fairlead import forks
 from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
-from fairlead.engines.native.dial import Aging, Dialer
+from fairlead.engines.native.dial import Dialer, Wary
 from fairlead.engines.native.head import encode
 from fairlead.engines.native.proxied import encoder
 from fairlead.engines.timing import expired
@@ -44,10 +45,12 @@ class Native:
         self._open: set[Connection] = set()
         self._waits = Waits()
         """Of calls that connect; those that are connected are in `_open`."""
-        self._dialer = dialer = Dialer(wire, self._waits)
-        self._encode = encoder(dialer.proxies) if dialer.proxies is not None and dialer.proxies.plain else encode
-        age = wire.max_connection_age
-        self._new: Callable[..., Connection] = Connection if age is None else partial(Aging, age)
+        self._dialer = Dialer(wire, self._waits)
+        proxies, age = self._dialer.proxies, wire.max_connection_age
+        self._encode = encode if proxies is None else encoder(proxies)
+        self._new: Callable[..., Connection] = Connection
+        if proxies is not None or age is not None:
+            self._new = partial(Wary, age or inf)
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, call: Call, /) -> Response:
