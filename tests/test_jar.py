@@ -164,12 +164,24 @@ class TestHowLongItIsKept:
         clock.now += 10**9
         assert sent(jar) == "a=1"
 
-    @pytest.mark.parametrize("age", ["max-age", "Max-Age=", "max-age=soon", "max-age = 1e9", "max-age=" + "9" * 5000])
+    @pytest.mark.parametrize(
+        "age", ["max-age", "Max-Age=", "max-age=soon", "max-age = 1e9", "\xa0max-age", "max-age=" + "9" * 5000]
+    )
     def test_an_age_that_is_no_number_is_none(self, age):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             jar = told(CookieJar(), f"a=1; {age}; Path=/a", f"b=2; {age}", "c=3")
         assert sent(jar) == "a=1; b=2; c=3"
+        assert caught == []
+
+    @pytest.mark.parametrize(
+        "date", ["Wed, 09 Jum 2100 10:18:14 GMT", '"Wed, 09 Xyz 2100 10:18:14 GMT"', "09-Foo-00", "never"]
+    )
+    def test_a_date_that_is_none_is_none(self, date):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            jar = told(CookieJar(), f"a=1; Expires={date}", f"b=2;EXPIRES = {date}; Path=/")
+        assert sent(jar) == "a=1; b=2"
         assert caught == []
 
     def test_until_it_is_taken_back(self):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager
-from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy, http2time
 from typing import Any, Final
 
 from fairlead.message import Request
@@ -21,15 +21,16 @@ TOTAL: Final = 3000
 """Cookies of a jar. A full one keeps what it has: nobody pushes another's out by sending many."""
 
 _IGNORED: Final = re.compile(
-    r";[ \t]*(?:"
-    r"max-age[ \t]*(?:=(?![ \t]*-?[0-9]{1,18}[ \t]*(?:;|$))[^;]*)?|"
-    r"path[ \t]*(?:=[ \t]*(?:[^/; \t][^;]*)?)?|"
-    r"domain[ \t]*(?:=[ \t]*)?"
+    r";\s*(?:"
+    r"max-age\s*(?:=(?!\s*-?[0-9]{1,18}\s*(?:;|$))[^;]*)?|"
+    r"path\s*(?:=\s*(?:[^/;\s][^;]*)?)?|"
+    r"domain\s*(?:=\s*)?"
     r")(?=;|$)",
     re.IGNORECASE,
 )
 """An age that is no number, a path without its slash, an empty domain: RFC 6265 section 5.2 ignores the attribute, the library
 the cookie, or warns of a fault of its own."""
+_EXPIRES: Final = re.compile(r";\s*expires\s*=([^;]*)", re.IGNORECASE)
 
 
 class Asked:
@@ -65,7 +66,7 @@ class Told:
     """A Set-Cookie field, as the library wants to see an answer."""
 
     def __init__(self, field: str, host: str) -> None:
-        self._field = _IGNORED.sub("", field)
+        self._field = _EXPIRES.sub(_dated, _IGNORED.sub("", field))
         if _lone(host):
             # Its own name as a domain says no more than none (RFC 6265 section 5.3).
             name, *attributes = self._field.split(";")
@@ -157,6 +158,15 @@ def _sound(cookie: Cookie, secure: bool) -> bool:
     if cookie.name.startswith("__Host-") and (not cookie.secure or cookie.domain_specified or cookie.path != "/"):
         return False
     return not (cookie.domain_specified and _lone(cookie.domain.removeprefix(".")))
+
+
+def _dated(expires: re.Match[str]) -> str:
+    """The attribute, if the library can read its date or see that it is none: of a month of another name it warns."""
+    try:
+        http2time(expires[1].strip().strip('"'))
+    except ValueError:
+        return ""
+    return expires[0]
 
 
 def _lone(host: str) -> bool:
