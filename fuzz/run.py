@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -26,7 +27,7 @@ from time import monotonic
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = ("answer", "coding", "url", "head", "lines", "retry_after")
+TARGETS = ("answer", "coding", "cookies", "guard", "head", "lines", "redirect", "retry_after", "tunnel", "url")
 LONGEST = 4096
 """Bytes of an input: more slows down, and finds no more."""
 
@@ -91,6 +92,7 @@ def _guided(given: argparse.Namespace) -> tuple[int, str]:
             f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'src')!r}]\n"
             "with atheris.instrument_imports(include=['fairlead']):\n"
             f"    target = importlib.import_module('fuzz.{given.target}')\n"
+            "import warnings; warnings.simplefilter('error')\n"
             "atheris.Setup(sys.argv, lambda data: target.check(data))\n"
             "atheris.Fuzz()\n"
         )
@@ -128,7 +130,9 @@ def _by_chance(given: argparse.Namespace) -> tuple[int, str]:
 def met(check: Callable[[bytes], None], data: bytes) -> str:
     """What was found, or nothing."""
     try:
-        check(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check(data)
     except Exception:
         return f"{data!r}\n{traceback.format_exc()}"
     return ""

@@ -59,12 +59,12 @@ def _absolute(source: Source) -> None:
     given = text(source.rest())
     shown(given)
     with suppress(ConfigError):
-        proxy.parse(given)
+        assert b"\r" not in proxy.parse(given).credentials
     origin, target = split(given)
-    _sound(origin, target)
+    sound(origin, target)
 
 
-def _sound(origin: Origin, target: str) -> None:
+def sound(origin: Origin, target: str) -> None:
     assert origin.scheme in {"http", "https"}
     assert 0 < origin.port < 65536
     assert _HOST(origin.host) is not None, origin
