@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from fairlead.engines.native.head import encode
 from fairlead.engines.proxy import Proxies, Proxy, authority
@@ -131,7 +131,7 @@ def _status(head: bytes) -> int:
     parser = HttpResponseParser(told)
     try:
         parser.feed_data(head)
-    except HttpParserError:
+    except (HttpParserError, HttpParserUpgrade):
         return 0
     status: int = parser.get_status_code()
     return status if told.done and status >= 100 else 0
