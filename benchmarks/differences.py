@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
-import resource
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from corpus import CORPUS, GROUPS, Case, bombs  # noqa: E402
+from fairlead.message import Response  # noqa: E402
 from peers import Peer  # noqa: E402
 from played import Aiohttp, Client, Httpx2, Ours, Seen, Server, play_all, whole  # noqa: E402
 
@@ -112,17 +112,34 @@ def write() -> None:
 # Memory: the server in this process, the client in one of its own for each case
 
 
+def peak(*, anew: bool = False) -> int:
+    """The most memory that was resident, in KiB; or what is, from where it is counted anew."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1])
+
+
+class Passing(Ours):
+    """Reads a body piece by piece, and keeps none."""
+
+    async def read(self, response: Response) -> bytes:
+        async for _ in response.aiter_bytes():
+            pass
+        return b""
+
+
 def caller(url: str, method: str, stream: bool, out: Connection) -> None:
     async def ask() -> tuple[str, float]:
-        client = Ours("native", stream=stream)
+        client = Passing("native", stream=True) if stream else Ours("native")
         await client.ask("GET", f"{url}/again", b"", SECONDS)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak(anew=True)
         try:
             told = await client.ask(method, f"{url}/case", b"", 30.0)
             outcome = f"{told.status}, {len(told.body)} bytes"
         except Exception as error:
             outcome = f"{type(error).__name__}: {error}".partition(" (")[0]
-        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        held = peak() - before
         await client.close()
         return outcome, held / 1024
 

@@ -19,7 +19,7 @@ from fairlead import engines
 from fairlead.core import Call, Timeout
 from fairlead.engines import Wire
 from fairlead.errors import TimedOut
-from fairlead.message import Request
+from fairlead.message import Request, Response
 from peers import PATIENCE, Line, Peer, answer, authority, moment
 
 SHORT = 0.3
@@ -130,8 +130,11 @@ class Ours:
             stream=self._stream,
         )
         response = await self._engine.send(call)
-        body = await response.aread()
+        body = await self.read(response)
         return Answered(response.status_code, body, _fields(response.headers.raw), _stripped(response.trailers.raw))
+
+    async def read(self, response: Response) -> bytes:
+        return await response.aread()
 
     def named(self, error: Exception) -> str:
         return LATE if isinstance(error, TimedOut) else type(error).__name__

@@ -102,12 +102,12 @@ class _Bounded:
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
         self._came += len(chunk)
         for piece in self._coding.feed(chunk):
+            yield piece  # first: who holds the pieces may have a bound of its own, and says so
             self._given += len(piece)
             if self._given > FREE and self._given > RATIO * self._came:
                 raise ProtocolError(
                     f"the body decodes to more than {RATIO} times its size: read it with aiter_raw()", phase="body"
                 )
-            yield piece
 
     def end(self) -> None:
         self._coding.end()
