@@ -11,6 +11,8 @@ import socket
 import ssl
 from asyncio import BaseProtocol, Transport
 from collections.abc import Callable, Sequence
+from functools import partial
+from math import inf
 from typing import Any, Final, TypeVar, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
@@ -96,6 +98,9 @@ class Dialer:
 
     def __init__(self, wire: Wire, waits: Waits) -> None:
         self.proxies = Proxies.of(wire)
+        self.kind: Callable[..., Connection] = Connection
+        if self.proxies is not None or wire.max_connection_age is not None:
+            self.kind = partial(Wary, wire.max_connection_age or inf)
         self._tls = Contexts(wire)
         self._reach = Reach(wire.uds, wire.guard)
         self._waits = waits

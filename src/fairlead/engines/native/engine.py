@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from math import inf
 from time import perf_counter
 from typing import Final
 
@@ -17,8 +16,7 @@ from fairlead import forks
 from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
-from fairlead.engines.native.dial import Dialer, Wary
-from fairlead.engines.native.head import encode
+from fairlead.engines.native.dial import Dialer
 from fairlead.engines.native.proxied import encoder
 from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
@@ -46,11 +44,7 @@ class Native:
         self._waits = Waits()
         """Of calls that connect; those that are connected are in `_open`."""
         self._dialer = Dialer(wire, self._waits)
-        proxies, age = self._dialer.proxies, wire.max_connection_age
-        self._encode = encode if proxies is None else encoder(proxies)
-        self._new: Callable[..., Connection] = Connection
-        if proxies is not None or age is not None:
-            self._new = partial(Wary, age or inf)
+        self._encode = encoder(self._dialer.proxies)
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, call: Call, /) -> Response:
@@ -168,7 +162,7 @@ class Native:
             # Many origins, each with few calls: what rests longest makes room.
             self._retire(next(filter(None, self._idle.values())))
         origin, loop = call.request.origin, asyncio.get_running_loop()
-        make = partial(self._new, loop, origin, self._buffer, self._wire.limits, self._lost)
+        make = partial(self._dialer.kind, loop, origin, self._buffer, self._wire.limits, self._lost)
         try:
             connection = await self._dialer.dial(call, make, started)
         except FairleadError:

@@ -28,8 +28,10 @@ class NoTunnel(ConnectionError):
     """The proxy opened no tunnel; the message says why, and repeats no field of its answer."""
 
 
-def encoder(proxies: Proxies) -> Callable[[Request], bytes]:
-    """What encodes the head of a request, where plain ones may go through a proxy."""
+def encoder(proxies: Proxies | None) -> Callable[[Request], bytes]:
+    """What encodes the head of a request: more than `encode` only where plain ones may go through a proxy."""
+    if proxies is None:
+        return encode
 
     @lru_cache(maxsize=1024)
     def told(origin: Origin) -> tuple[bytes, bytes] | None:
