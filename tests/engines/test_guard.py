@@ -14,7 +14,7 @@ from fairlead import HTTPClient
 from fairlead.engines import Guard, Wire, create
 from fairlead.errors import ConfigError, Refused
 from fairlead.testing import script
-from peers import Peer, echo
+from peers import Peer, answer, echo
 
 DENIED = {
     "0.0.0.0": "this host",
@@ -201,6 +201,21 @@ async def test_each_new_connection_is_judged(names):
             connection.abort()
         with pytest.raises(Refused):
             await client.get(f"http://name.example:{peer.port}/")
+        assert peer.accepted == 1
+
+
+async def test_a_redirect_is_judged_as_any_connection_is(names):
+    names["inside.example"] = ["127.0.0.2"]
+
+    async def redirecting(line):
+        while await line.request():
+            place = f"http://inside.example:{line.peer.port}/secret".encode()
+            await line.say(answer(b"", b"Location: " + place, status=b"302 Found"))
+
+    async with Peer(redirecting) as peer:
+        async with HTTPClient(guard=Guard(allow=("127.0.0.1",)), follow_redirects=True) as client:
+            with pytest.raises(Refused, match=r"inside\.example leads to no address"):
+                await client.get(f"http://127.0.0.1:{peer.port}/")
         assert peer.accepted == 1
 
 
