@@ -17,13 +17,14 @@ from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 
 from fairlead import engines, forks
 from fairlead.bound import Bound
-from fairlead.core import Call, Pipeline, Policy, Timeout, Upstream
+from fairlead.core import Call, Pipeline, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.keywords import (
     DEFAULT,
     Auth,
     Default,
     Options,
+    Otherwise,
     checked,
     choose,
     default_headers,
@@ -32,7 +33,7 @@ from fairlead.keywords import (
 )
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
-from fairlead.policies import CookieJar, Cookies, Redirect, standard
+from fairlead.policies import Cookies, Redirect, standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, shown, split, with_params
 
@@ -127,14 +128,11 @@ class BaseAPIClient:
         request: Request,
         *,
         timeout: float | Timeout | Default | None = DEFAULT,
-        auth: Auth | Default | None = DEFAULT,
-        retry: Policy | Default | None = DEFAULT,
-        follow_redirects: bool | None = None,
-        cookies: CookieJar | Default | None = DEFAULT,
         deadline: float = inf,
         stream: bool = False,
+        **otherwise: Unpack[Otherwise],
     ) -> Response:
-        """Send a request through the pipeline; a status is an answer, never an error.
+        """Send a request through the pipeline, or through what `otherwise` makes of it; a status is an answer, never an error.
 
         `deadline` (loop time) is one's own caller's: an upstream that is cut short by it is not to blame.
 
@@ -149,10 +147,7 @@ class BaseAPIClient:
         if bounds.total is not None and (due := clock() + bounds.total) < deadline:
             deadline = due
         call = Call(request, bounds, deadline, stream=stream, clock=clock)
-        if auth is DEFAULT and retry is DEFAULT and follow_redirects is None and cookies is DEFAULT:
-            send = self._bound_send
-        else:
-            send = self._bound.otherwise(auth, retry, follow_redirects, cookies)
+        send = self._bound.otherwise(**otherwise) if otherwise else self._bound_send
         self._under_way += 1
         try:
             response = await send(call)

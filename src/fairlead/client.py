@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from functools import partial
 from typing import Any, Final, TypeVar, Unpack, overload
 
 from fairlead.base import BaseAPIClient
 from fairlead.body import Content, Data, Files, Upload, encode
-from fairlead.core import Policy, Timeout
 from fairlead.errors import StatusError
 from fairlead.headers import Headers, HeaderTypes
-from fairlead.keywords import DEFAULT, Auth, BodyOptions, CallOptions, Default
+from fairlead.keywords import BodyOptions, CallOptions, Otherwise
 from fairlead.message import Request, Response
-from fairlead.policies import CookieJar
 from fairlead.stream import Stream, caller
 from fairlead.url import Params, pairs, with_params
 
 T = TypeVar("T")
-SENDING: Final = ("timeout", "auth", "retry", "follow_redirects", "cookies")
+SENDING: Final = frozenset({"timeout", *Otherwise.__annotations__})
 """The keywords of a verb that are for `send`."""
 
 __all__ = ["BaseAPIClient", "HTTPClient"]
@@ -86,22 +84,15 @@ class HTTPClient(BaseAPIClient):
         path: str,
         *,
         into: Any = None,
-        timeout: float | Timeout | Default | None = DEFAULT,
-        auth: Auth | Default | None = DEFAULT,
-        retry: Policy | Default | None = DEFAULT,
-        follow_redirects: bool | None = None,
-        cookies: CookieJar | Default | None = DEFAULT,
         raise_for_status: bool | None = None,
-        **parts: Any,
+        **options: Any,
     ) -> Any:
-        """Any method. `parts` are those of `build_request`."""
-        request = self.build_request(method, path, **parts)
-        if follow_redirects is None and cookies is DEFAULT:
-            response = await self.send(request, timeout=timeout, auth=auth, retry=retry)
+        """Any method. `options` are those of `build_request` and of `send`."""
+        if options:
+            sending = _sending(options)
+            response = await self.send(self.build_request(method, path, **options), **sending)
         else:
-            response = await self.send(
-                request, timeout=timeout, auth=auth, retry=retry, follow_redirects=follow_redirects, cookies=cookies
-            )
+            response = await self.send(self.build_request(method, path))
         if response.status_code >= 400 and (self.raise_for_status if raise_for_status is None else raise_for_status):
             raise StatusError(response)
         if into is None or into is Response:
@@ -111,7 +102,7 @@ class HTTPClient(BaseAPIClient):
     def stream(self, method: str, path: str, **options: Unpack[BodyOptions]) -> Stream:
         """A response read while it arrives: `async with client.stream("GET", path) as response: ...`. Never raises for a status."""
         parts: dict[str, Any] = {name: value for name, value in options.items() if name != "raise_for_status"}
-        sending = {name: parts.pop(name) for name in SENDING if name in parts}
+        sending = _sending(parts)
         return Stream(self.build_request(method, path, **parts), partial(self.send, stream=True, **sending), caller())
 
     def build_request(
@@ -140,7 +131,7 @@ class HTTPClient(BaseAPIClient):
                 fields.add("Content-Type", content_type)
         if idempotency_key is not None or idempotent:
             # Set here, before retry, so that every attempt carries the same key.
-            fields["Idempotency-Key"] = idempotency_key or uuid.uuid4().hex
+            fields["Idempotency-Key"] = idempotency_key or os.urandom(16).hex()
         return Request.build(method, origin, target, fields, body or b"")
 
     def _with_params(self, target: str, params: Params) -> str:
@@ -150,3 +141,10 @@ class HTTPClient(BaseAPIClient):
         own = params if isinstance(params, str) else list(pairs(params))
         names = {name for name, _ in pairs(own)}
         return with_params(with_params(target, [pair for pair in self._default_params if pair[0] not in names]), own)
+
+
+def _sending(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are for `send`, taken out."""
+    if SENDING.isdisjoint(options):
+        return {}
+    return {name: options.pop(name) for name in SENDING & options.keys()}

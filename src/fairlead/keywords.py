@@ -5,7 +5,6 @@ In that order; what nobody says is as `DEFAULTS` has it. Longer than most: a tab
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from enum import Enum
 from math import inf
@@ -167,16 +166,21 @@ KINDS: Final[Mapping[str, tuple[tuple[type | None, ...], str]]] = {
 """What a keyword may be, as types and in words. Headers and params are checked as they are read; an engine, as it is made."""
 
 
-class CallOptions(TypedDict, total=False):
+class Otherwise(TypedDict, total=False):
+    """What a call can have otherwise than its client's pipeline says."""
+
+    auth: Auth | Default | None
+    retry: Policy | Default | None
+    follow_redirects: bool | None
+    cookies: CookieJar | Default | None
+
+
+class CallOptions(Otherwise, total=False):
     """The keywords that every verb takes."""
 
     params: Params | None
     headers: HeaderTypes | None
     timeout: float | Timeout | Default | None
-    auth: Auth | Default | None
-    retry: Policy | Default | None
-    follow_redirects: bool | None
-    cookies: CookieJar | Default | None
     raise_for_status: bool | None
 
 
@@ -195,6 +199,8 @@ def checked(owner: str, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
     """The keywords, if a client knows them all; else a TypeError that names the one that was meant."""
     for name in keywords:
         if name not in DEFAULTS:
+            import difflib
+
             close = difflib.get_close_matches(name, DEFAULTS, n=1)
             raise TypeError(f"{owner}: unknown keyword {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
     return keywords

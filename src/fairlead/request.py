@@ -12,7 +12,8 @@ from fairlead.url import Origin, Params, split, with_params
 
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE", "QUERY"})
 """Methods that mean the same once or twice (RFC 9110 section 9.2.2; QUERY from its own draft)."""
-_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+"""A method (RFC 9110 section 9.1), as `METHOD(method)` is not None."""
 
 
 class Request:
@@ -57,7 +58,7 @@ class Request:
         self.content = content
         self.idempotent = idempotent = method in IDEMPOTENT
         if not idempotent:
-            if _METHOD(method) is None:
+            if METHOD(method) is None:
                 raise ConfigError(f"{method!r} is not a method: use a word such as GET")
             self.method = method.upper()
             self.idempotent = self.method in IDEMPOTENT or "idempotency-key" in headers

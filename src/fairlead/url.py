@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -155,8 +154,8 @@ def text(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, datetime):
-        return value.isoformat()
+    if hasattr(value, "isoformat"):  # a date, a time, or both
+        return str(value.isoformat())
     if hasattr(value, "get_secret_value"):
         raise ConfigError(f"{type(value).__name__}: a secret is not sent by accident; pass .get_secret_value()")
     return str(value)

@@ -58,6 +58,8 @@ class Answer:
         self._lines: ChunkLines | None = None
         self._misread = False
         self._pause = 0
+        self.chunks: list[bytes | bytearray] = []
+        """The body as it was sent, and not yet taken: whoever takes it leaves an empty list."""
         self.status = 0
         self.headers: list[Pair] = []
         self.trailers: list[Pair] = []
@@ -91,8 +93,6 @@ class Answer:
         self._streamed = streamed
         self._interim = self._pause = self.read = self.size = 0
         self._length = self.coding = b""
-        self.chunks: list[bytes | bytearray] = []
-        """The body as it was sent, and not yet taken."""
         self.head_done = self.complete = self.continued = self.chunked = self._unsure = False
 
     def feed(self, data: memoryview) -> None:

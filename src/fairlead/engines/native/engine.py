@@ -22,11 +22,13 @@ from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected, FairleadError, Knowledge, ProtocolError
-from fairlead.message import Arriving, Response
+from fairlead.message import Arriving, Headers, Response
 from fairlead.url import Origin
 
 BUFFER: Final = 64 * 1024
 """One read buffer serves all connections: a read is one synchronous step (halves the cost of TLS)."""
+KEPT: Final = 16 * 1024 * 1024
+"""Bytes: glibc maps and unmaps what is larger than it ever saw freed, and the kernel fills each page again. Large bodies cost half so."""
 IDLE: Final = 100
 """Idle connections to all origins together, from which on a new one replaces the oldest."""
 
@@ -39,6 +41,7 @@ class Native:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock: Callable[[], float] | None = None
         self._buffer = memoryview(bytearray(BUFFER))
+        bytes(KEPT)  # taken and given back: from then on the allocator keeps what it has, up to that much
         self._idle: dict[Origin, dict[Connection, None]] = {}
         self._open: set[Connection] = set()
         self._waits = Waits()
@@ -107,6 +110,7 @@ class Native:
     def _received(self, connection: Connection, call: Call, began: float) -> Response:
         answer = connection.answer
         content = b"".join(answer.chunks)
+        answer.chunks = []  # a connection at rest holds no body
         if answer.coding and content:
             try:
                 if (decode := coding.coding(answer.coding)) is not None:
@@ -116,6 +120,8 @@ class Native:
                 connection.abort()
                 raise
         response = Response.received(answer.status, answer.headers, content, call.request, perf_counter() - began)
+        if answer.trailers:
+            response.trailers = Headers.received(answer.trailers)
         self._give(connection)
         return response
 
@@ -129,6 +135,8 @@ class Native:
             raise
         body = _Body(connection, self._give) if answer.status != 101 else _Upgraded(connection, self._give)
         response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
+        if answer.chunked:
+            response.trailers = Headers.received(answer.trailers)  # the list that they are added to when they come
         if isinstance(body, _Upgraded):
             response.upgraded = body
         return response

@@ -8,10 +8,10 @@ from typing import Final
 
 from fairlead.errors import ConfigError
 from fairlead.headers import Headers
-from fairlead.message import Request
+from fairlead.message import IDEMPOTENT, Request
+from fairlead.request import METHOD
 from fairlead.url import Origin
 
-_LINE: Final = re.compile(rb"[^\x00-\x20\x7f]++ [^\x00-\x20\x7f]++ HTTP/1\.1\r\n").fullmatch
 _NUMBER: Final = re.compile(r"[0-9]{1,18}").fullmatch
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 """Methods whose missing body is said to be empty (RFC 9110 section 8.6)."""
@@ -19,16 +19,16 @@ _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
 def encode(request: Request) -> bytes:
     """The head. The body is framed by its length where that is known, else chunked; raises ConfigError for what cannot be framed."""
-    headers = request.headers
-    line = f"{request.method} {request.target} HTTP/1.1\r\n".encode()
-    if _LINE(line) is None:
+    headers, method, target = request.headers, request.method, request.target
+    if " " in target or not (target.isascii() and target.isprintable() and (method in IDEMPOTENT or METHOD(method))):
         # Whatever was checked when it was built: nothing that breaks a line leaves.
-        raise ConfigError("a blank or a line break in the method or the target", request=request)
-    if headers.framing or request.method == "CONNECT":
+        raise ConfigError("a blank, a line break or no ASCII in the method or the target", request=request)
+    line = f"{method} {target} HTTP/1.1\r\n".encode()
+    if headers.framing or method == "CONNECT":
         return line + _given(request)
-    if not request.content and request.method not in _LENGTH_EXPECTED:
-        return b"%b%b%b\r\n" % (line, _host(request.origin), headers.wire)
-    return b"%b%b%b%b\r\n" % (line, _host(request.origin), headers.wire, _framing(_length(request)))
+    if not request.content and method not in _LENGTH_EXPECTED:
+        return b"".join((line, _host(request.origin), headers.wire, b"\r\n"))
+    return b"".join((line, _host(request.origin), headers.wire, _framing(_length(request)), b"\r\n"))
 
 
 def asks(request: Request, name: str) -> bool:
