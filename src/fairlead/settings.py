@@ -76,9 +76,9 @@ def _set_names(owner: str) -> set[str]:
     """The variables of that class that are set somewhere, in upper case."""
     prefix = _variable(owner, "")
     names = [*os.environ]
-    with suppress(OSError):  # most programs have no .env, or not here
-        with open(_FILE, encoding="utf-8", errors="replace") as file:  # noqa: PTH123  # pathlib takes 3 ms to import
-            names += _ASSIGNED.findall(file.read())
+    # Most programs have no .env, or not here; pathlib takes 3 ms to import.
+    with suppress(OSError), open(_FILE, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        names += _ASSIGNED.findall(file.read())
     return {upper for name in names if (upper := name.upper()).startswith(prefix)}
 
 
