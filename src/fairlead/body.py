@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing
 from inspect import iscoroutinefunction
 from typing import IO, Any, Final, cast
-from urllib.parse import quote_plus
 
 from fairlead.errors import ConfigError
 from fairlead.url import octets, pairs, text
@@ -94,6 +93,8 @@ def from_json(value: Any) -> bytes:
 
 def from_form(data: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> bytes:
     """application/x-www-form-urlencoded (WHATWG URL section 5)."""
+    from urllib.parse import quote_plus
+
     return "&".join(
         [f"{quote_plus(octets(name))}={quote_plus(octets(value))}" for name, value in pairs(data, "data=")]
     ).encode()

@@ -17,7 +17,6 @@ from functools import wraps
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeVar, cast
-from urllib.parse import unquote
 
 from fairlead.client import HTTPClient
 from fairlead.core import Policy, Timeout
@@ -218,6 +217,8 @@ def _template(path: str) -> tuple[str, list[str], dict[str, str]]:
     if not path.startswith("/") or path.startswith("//"):
         raise ConfigError(f"path {path!r} must begin with one slash; the host is the client's base_url")
     path, _, query = path.partition("?")
+    if query:
+        from urllib.parse import unquote
     wires: list[tuple[str, str]] = []
     constants = []
     for pair in filter(None, query.split("&")):

@@ -22,7 +22,6 @@ the request. No message carries a query, a header or a body: those hold secrets.
 from __future__ import annotations
 
 from enum import StrEnum
-from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:  # names for the checker: messages raise errors, so at run time they import from here
@@ -199,6 +198,8 @@ def _decode_error(message: str, response: Response) -> DecodeError:
 
 def _reason(status: int) -> str:
     """The registered phrase: the one on the wire is the peer's to choose, so it is never shown."""
+    from http import HTTPStatus
+
     try:
         return HTTPStatus(status).phrase
     except ValueError:

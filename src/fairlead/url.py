@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, quote
 
 from fairlead.errors import ConfigError
 
@@ -89,7 +88,7 @@ def ready(target: str) -> str:
             f"control character {control[0]!r} in the path {shown(target)!r}: escape the value or refuse it"
         )
     target = target.partition("#")[0]
-    return quote(octets(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target)), safe=_KEPT)
+    return _escaped(octets(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", target)), _KEPT)
 
 
 def segment(value: object) -> str:
@@ -113,6 +112,8 @@ def with_params(target: str, params: Params) -> str:
 def pairs(params: Params, place: str = "params=") -> Iterator[tuple[str, Any]]:
     """Name and value, one by one: lists spread out, None left out."""
     if isinstance(params, str):
+        from urllib.parse import parse_qsl
+
         params = parse_qsl(params.removeprefix("?"), keep_blank_values=True)
     if not isinstance(params, Iterable):
         raise ConfigError(f"{place} is {type(params).__name__}: pass a mapping, or a list of pairs")
@@ -174,7 +175,13 @@ def octets(value: object) -> bytes:
 
 
 def _quoted(value: object) -> str:
-    return value if type(value) is str and _UNRESERVED(value) is not None else quote(octets(value), safe="~")
+    return value if type(value) is str and _UNRESERVED(value) is not None else _escaped(octets(value), "~")
+
+
+def _escaped(value: bytes, safe: str) -> str:
+    from urllib.parse import quote  # it brings ipaddress along, and most programs escape nothing while they start
+
+    return quote(value, safe=safe)
 
 
 def _ascii_host(host: str, url: str) -> str:
