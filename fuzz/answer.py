@@ -11,6 +11,7 @@ from typing import Any
 
 from fuzz.source import Source, pieces
 
+from corpus import CORPUS
 from fairlead.engines.native.answer import MANY, Answer
 from fairlead.engines.wire import Limits
 
@@ -51,26 +52,33 @@ WIRES = (
     _OK + b"Content-Length: 41\r\n\r\n" + b"x" * 41,
     _OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 70 + b"0\r\n\r\n",
 )
-SEEDS = [bytes([method, streamed, ended, limits, 1, 3, 17]) + wire for wire in WIRES for method in (0, 1) for streamed in (0, 1) for ended in (0, 1) for limits in (0, 1)]  # fmt: skip
+SEEDS = [bytes([method, streamed, ended, 1, limits, 1, 3, 17]) + wire for wire in WIRES for method in (0, 1) for streamed in (0, 1) for ended in (0, 1) for limits in (0, 1)]  # fmt: skip
+
+SEEDS += [
+    bytes([case.method == "HEAD", streamed, 1, 0, 0, 1, 3, 17]) + case.says
+    for case in CORPUS
+    for streamed in (0, 1)
+    if len(case.says) < 4000
+]
 
 
 def check(data: bytes) -> None:
     source = Source(data)
-    method, streamed, ended = source.pick(METHODS), source.flag(), source.flag()
+    method, streamed, ended, switches = source.pick(METHODS), source.flag(), source.flag(), source.flag()
     limits, sizes = source.pick(LIMITS), source.sizes()
     wire = source.rest()[:SEGMENT]
 
     def outcome(cut: Sequence[bytes], answer: Answer | None = None) -> tuple[Any, ...]:
-        return _outcome(answer or Answer(limits), method, cut, streamed=streamed, ended=ended)
+        return _outcome(answer or Answer(limits), method, cut, streamed=streamed, ended=ended, switches=switches)
 
     first = Answer(limits)
     whole, _ = outcome([wire], first)
     for cut in (pieces(wire, sizes), pieces(wire, [1])):
         other, left = outcome(cut)
         if left:
-            # Bytes after the end: seen in the same segment or not, they never change the answer. A line end is swallowed unseen.
+            # Bytes after the end: seen in the same segment or not, they never change the answer, and always end the connection.
             assert other[:-1] == whole[:-1], (whole, other)
-            assert not whole[-1] or not left.strip(b"\r\n"), f"kept, although {left!r} came after the end"
+            assert not whole[-1], f"kept, although {left!r} came after the end"
         else:
             assert other == whole, (whole, other)
     if whole[0] == "complete" and whole[-1]:
@@ -79,7 +87,7 @@ def check(data: bytes) -> None:
 
 
 def _outcome(
-    answer: Answer, method: str, cut: Sequence[bytes], *, streamed: bool, ended: bool
+    answer: Answer, method: str, cut: Sequence[bytes], *, streamed: bool, ended: bool, switches: bool
 ) -> tuple[tuple[Any, ...], bytes]:
     """What a caller comes to see, last whether the connection is kept; and what the peer said after the end."""
     answer.expect(method, streamed=streamed)
@@ -88,6 +96,11 @@ def _outcome(
         answer.feed(memoryview(piece))
         assert len(answer.chunks) <= MANY
         assert answer.size <= answer.read
+        if answer.fault and switches and answer.switch():
+            for raw in cut[number + 1 :]:
+                answer.feed(memoryview(raw))
+                assert not answer.fault
+            return ("another protocol", answer.status, answer.headers, b"".join([*body, *answer.chunks]), False), b""
         if answer.fault:
             return ("fault", answer.too_large), b""
         assert answer.head_done or not answer.complete
@@ -108,4 +121,12 @@ def _outcome(
     assert 200 <= answer.status <= 999
     assert sum(map(len, body)) == answer.size
     answer.chunks.clear()
-    return ("complete", answer.status, answer.headers, b"".join(body), answer.coding, not answer.odd), left
+    return (
+        "complete",
+        answer.status,
+        answer.headers,
+        b"".join(body),
+        answer.trailers,
+        answer.coding,
+        not answer.odd,
+    ), left

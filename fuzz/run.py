@@ -27,6 +27,7 @@ from time import monotonic
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
+PATHS = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests")]
 TARGETS = ("answer", "coding", "cookies", "guard", "head", "lines", "redirect", "retry_after", "tunnel", "url")
 LONGEST = 4096
 """Bytes of an input: more slows down, and finds no more."""
@@ -61,7 +62,7 @@ def main() -> int:
 
 
 def load(target: str) -> ModuleType:
-    for path in (str(ROOT), str(ROOT / "src")):
+    for path in PATHS:
         if path not in sys.path:
             sys.path.insert(0, path)
     return import_module(f"fuzz.{target}")
@@ -89,7 +90,7 @@ def _guided(given: argparse.Namespace) -> tuple[int, str]:
             Path(corpus, sha256(seed).hexdigest()[:16]).write_bytes(seed)
         code = (
             "import atheris, sys, importlib\n"
-            f"sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'src')!r}]\n"
+            f"sys.path[:0] = {PATHS}\n"
             "with atheris.instrument_imports(include=['fairlead']):\n"
             f"    target = importlib.import_module('fuzz.{given.target}')\n"
             "import warnings; warnings.simplefilter('error')\n"

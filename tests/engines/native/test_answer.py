@@ -70,6 +70,8 @@ ODD = {
     "junk": OK + b"Content-Length: 2\r\n\r\nokjunk",
     "the peer closes": OK + b"Connection: close\r\nContent-Length: 2\r\n\r\nok",
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    "another protocol after the end": OK + b"Content-Length: 2\r\n\r\nok"
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 }
 
 

@@ -139,8 +139,11 @@ class Answer:
             elif not self.fault:
                 self.fault = self._beyond_limits() or self._read_cleaned(data, str(error))
         except httptools.HttpParserUpgrade as upgrade:
-            self.fault = "another protocol, which nobody asked for"
-            self._beyond = bytes(data[upgrade.args[0] :])
+            if self.complete:
+                self.odd = _AFTER
+            else:
+                self.fault = "another protocol, which nobody asked for"
+                self._beyond = bytes(data[upgrade.args[0] :])
         if not self.complete:
             self._go_on(data, before)
         elif data[-1] in b"\r\n":
