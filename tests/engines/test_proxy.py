@@ -677,10 +677,11 @@ def sockets() -> int:
 
 
 def scened(scheme: str, proxy_tls: bool) -> Callable[[Cut], Any]:
+    tls = authority().server("127.0.0.1")
+
     async def story(cut: Cut) -> None:
         before = sockets()
         async with AsyncExitStack() as stack:
-            tls = authority().server("127.0.0.1")
             peer = await stack.enter_async_context(Peer(echo, tls=tls if scheme == "https" else None))
             middle = await stack.enter_async_context(Peer(proxy, tls=tls if proxy_tls else None))
             options: dict[str, Any] = {"proxy": middle.url, "verify": authority().client(), "max_retries": 0}
@@ -722,7 +723,7 @@ def test_an_await_that_fails_or_is_cancelled_leaves_nothing(scheme, proxy_tls, l
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("scheme", "proxy_tls"), WAYS)
+@pytest.mark.parametrize(("scheme", "proxy_tls"), [("http", False), ("https", True)])
 def test_a_cancellation_between_any_two_callbacks_leaves_nothing(scheme, proxy_tls):
     assert at_every_step(scened(scheme, proxy_tls), real=True) >= 3
 

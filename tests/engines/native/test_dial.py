@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -378,8 +379,13 @@ async def _named(stack: AsyncExitStack, tmp: Path) -> tuple[Peer, HTTPClient]:
     return peer, HTTPClient(f"http://several.example:{peer.port}", max_retries=0)
 
 
+@lru_cache
+def _several() -> ssl.SSLContext:
+    return authority().server("several.example")
+
+
 async def _named_over_tls(stack: AsyncExitStack, tmp: Path) -> tuple[Peer, HTTPClient]:
-    peer = await stack.enter_async_context(Peer(echo, tls=authority().server("several.example")))
+    peer = await stack.enter_async_context(Peer(echo, tls=_several()))
     options: dict[str, Any] = {"verify": authority().client(), "max_retries": 0, "max_connection_age": 60.0}
     return peer, HTTPClient(f"https://several.example:{peer.port}", **options)
 
