@@ -190,15 +190,18 @@ class Response:
 
     async def aiter_text(self) -> AsyncIterator[str]:
         """The body as text, never cut inside a character."""
-        decode = codecs.getincrementaldecoder(self._charset())("replace").decode
-        async for chunk in self.aiter_bytes():
+        decoder = codecs.getincrementaldecoder(self._charset())("replace")
+
+        def decoded(chunk: bytes, *, final: bool = False) -> str:
             try:
-                text = decode(chunk)
+                return decoder.decode(chunk, final)
             except UnicodeError:  # UTF-16 without its mark: the order of its bytes is not guessed
                 raise DecodeError("the body does not begin as its charset does", response=self) from None
-            if text:
+
+        async for chunk in self.aiter_bytes():
+            if text := decoded(chunk):
                 yield text
-        if text := decode(b"", final=True):
+        if text := decoded(b"", final=True):
             yield text
 
     async def aiter_lines(self) -> AsyncIterator[str]:
