@@ -255,6 +255,13 @@ def test_what_shrinks_a_hundredfold_is_no_bomb(monkeypatch: pytest.MonkeyPatch) 
     assert undone(b"gzip", coded, 1000) == lines
 
 
+def test_a_frame_of_zstd_is_judged_the_same_however_it_is_cut() -> None:
+    odd = b"\x28\xb5\x2f\xfd\x20" + bytes(4) + b"\x03\0\0b"  # its last block repeats a byte no times
+    for cut in (1, 7, len(odd)):
+        with pytest.raises(ProtocolError):
+            undone(b"zstd", odd, cut)
+
+
 @pytest.mark.parametrize("log", [23, 24])
 def test_a_window_of_zstd_has_at_most_8_mebibytes(log: int) -> None:
     press = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: log})

@@ -201,8 +201,12 @@ class _Zstd:
     def __init__(self, module: Any) -> None:
         self._module = module
         self._options = {module.DecompressionParameter.window_log_max: WINDOW}
-        self._inflate = module.ZstdDecompressor(options=self._options)
         self._members = _Members()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._inflate = self._module.ZstdDecompressor(options=self._options)
+        self._begun = False
 
     def feed(self, chunk: bytes, /) -> Iterator[bytes]:
         for part in _slices(chunk):
@@ -215,7 +219,13 @@ class _Zstd:
                     if not part:
                         return
                     self._members.begin()
-                    self._inflate = self._module.ZstdDecompressor(options=self._options)
+                    self._begin()
+                if not self._begun:
+                    # A byte of its own: a frame that is given whole is judged by other code than one that comes in parts.
+                    self._begun = True
+                    self._inflate.decompress(part[:1], PIECE)
+                    part = part[1:]
+                    continue
                 piece = self._inflate.decompress(part, PIECE)
                 part = self._inflate.unused_data if self._inflate.eof else b""
                 if piece:
