@@ -13,19 +13,19 @@ from asyncio import BaseProtocol, Transport
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 
 from fairlead.core import Call
 from fairlead.engines.guard import Guard
 from fairlead.engines.native.connection import Connection
-from fairlead.engines.native.proxied import NoTunnel, Tunnel
+from fairlead.engines.native.proxied import NoTunnel, Tunnel, addressed
 from fairlead.engines.native.resolve import Resolver
+from fairlead.engines.native.wary import Wary
 from fairlead.engines.proxy import Proxies, Proxy
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.tls import Contexts
-from fairlead.engines.transport import unread
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConnectFailed, Refused
@@ -35,25 +35,6 @@ P = TypeVar("P", bound=BaseProtocol)
 
 HEAD_START: Final = 0.25
 """Seconds that one address has before the next is tried beside it (RFC 8305 section 5)."""
-
-
-class Wary(Connection):
-    """One that may end unannounced: it is asked each time before it serves again, and serves no more when it is so many seconds old.
-
-    Proxies are known to close what they served without a word, and right away. An exchange under way ends first.
-    """
-
-    __slots__ = ("_expires",)
-
-    def __init__(self, age: float, loop: asyncio.AbstractEventLoop, *rest: Any) -> None:
-        super().__init__(loop, *rest)
-        self._expires = loop.time() + age
-
-    def rest(self, now: float, until: float) -> bool:
-        return super().rest(now, min(until, self._expires)) and now < self._expires
-
-    def serves(self, now: float) -> bool:
-        return now < self._expires and super().serves(now) and not unread(self.transport)
 
 
 class Denied(Exception):
@@ -100,7 +81,7 @@ class Dialer:
         self.proxies = Proxies.of(wire)
         self.kind: Callable[..., Connection] = Connection
         if self.proxies is not None or wire.max_connection_age is not None:
-            self.kind = partial(Wary, wire.max_connection_age or inf)
+            self.kind = partial(Wary, addressed(self.proxies), wire.max_connection_age or inf)
         self._tls = Contexts(wire)
         self._reach = Reach(wire.uds, wire.guard)
         self._waits = waits
@@ -119,11 +100,16 @@ class Dialer:
         self._waits.add(timer)
         try:
             async with timer:
-                return await self._connect(call, make)
+                connection = await self._connect(call, make)
         except TimeoutError:
             raise expired(call, started=started, phase="connecting", bound=bound) from None
         finally:
             self._waits.discard(timer)
+        if connection.transport.is_closing():
+            raise ConnectFailed(
+                f"{connection.origin} closed the connection at once", request=call.request, phase="connecting"
+            )
+        return connection
 
     async def _connect(self, call: Call, make: Callable[[], Connection]) -> Connection:
         origin = call.request.origin

@@ -17,11 +17,11 @@ from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
 from fairlead.engines.native.dial import Dialer
-from fairlead.engines.native.proxied import encoder
+from fairlead.engines.native.head import encode
 from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
-from fairlead.errors import ConfigError, ConnectFailed, Disconnected, FairleadError, Knowledge, ProtocolError
+from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, ProtocolError
 from fairlead.message import Arriving, Headers, Response
 from fairlead.url import Origin
 
@@ -47,7 +47,6 @@ class Native:
         self._waits = Waits()
         """Of calls that connect; those that are connected are in `_open`."""
         self._dialer = Dialer(wire, self._waits)
-        self._encode = encoder(self._dialer.proxies)
         self._emptied: asyncio.Future[None] | None = None
 
     async def send(self, call: Call, /) -> Response:
@@ -57,7 +56,7 @@ class Native:
         began, started = perf_counter(), call.clock()
         if started >= call.deadline:
             raise expired(call, started=started, phase="connecting")
-        head = self._encode(request)
+        head = encode(request)
         idle = self._idle.get(request.origin)
         connection = (self._take(idle, started) if idle else None) or await self._dial(call, started)
         try:
@@ -180,8 +179,6 @@ class Native:
         if self._waits.closed:
             connection.abort()
             raise self._over(call)
-        if connection.transport.is_closing():
-            raise ConnectFailed(f"{origin} closed the connection at once", request=call.request, phase="connecting")
         self._open.add(connection)
         return connection
 

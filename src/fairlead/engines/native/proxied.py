@@ -13,7 +13,6 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from fairlead.engines.native.head import encode
 from fairlead.engines.proxy import Proxies, Proxy, authority
 from fairlead.message import Request
 from fairlead.url import Origin
@@ -28,19 +27,16 @@ class NoTunnel(ConnectionError):
     """The proxy opened no tunnel; the message says why, and repeats no field of its answer."""
 
 
-def encoder(proxies: Proxies | None) -> Callable[[Request], bytes]:
-    """What encodes the head of a request: more than `encode` only where plain ones may go through a proxy."""
-    if proxies is None:
-        return encode
+def addressed(proxies: Proxies | None) -> Callable[[Request, bytes], bytes]:
+    """What makes of the head of a request the one that a proxy is sent, where it goes through one in the clear."""
 
     @lru_cache(maxsize=1024)
     def told(origin: Origin) -> tuple[bytes, bytes] | None:
         """What a proxy is told beside the request: the origin, and who asks."""
-        proxy = None if origin.scheme == "https" else proxies.to(origin)
+        proxy = None if proxies is None or origin.scheme == "https" else proxies.to(origin)
         return None if proxy is None else (b" http://" + origin.authority.encode(), _credentials(proxy))
 
-    def through(request: Request) -> bytes:
-        head = encode(request)
+    def through(request: Request, head: bytes) -> bytes:
         if (beside := told(request.origin)) is None:
             return head
         origin, credentials = beside
