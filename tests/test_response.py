@@ -15,9 +15,9 @@ import msgspec
 import pydantic
 import pytest
 
+from fairlead.arriving import Arriving
 from fairlead.errors import DecodeError, Disconnected, FairleadError, ProtocolError, StatusError
 from fairlead.request import Request
-from fairlead.arriving import Arriving
 from fairlead.response import Response
 
 REQUEST = Request("GET", "http://a.example/x?token=hunter2")

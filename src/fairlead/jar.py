@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager
-from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy, http2time
+from http.cookiejar import Cookie, CookieJar, DefaultCookiePolicy, http2time  # type: ignore[attr-defined]
 from typing import Any, Final
 
 from fairlead.message import Request
