@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus import BROKEN, CORPUS, CUT, GROUPS, LATE, OPEN, RST, TE, Case, Outcome, bombs
+from corpus import BROKEN, CHUNKED, CORPUS, CUT, GROUPS, HELLO, LATE, OK, OPEN, RST, TE, Case, Outcome, bombs
 from fairlead.engines import Limits, coding
 from fairlead.engines.native.answer import Answer
 from fairlead.errors import ProtocolError
@@ -35,12 +35,12 @@ def bytes_of(case: Case) -> bytes:
     return case.says + case.forever * (ENOUGH // len(case.forever) if case.forever else 0)
 
 
-def decided(case: Case, places: list[int], *, stream: bool = False) -> Seen:
+def decided(case: Case, places: list[int], answer: Answer | None = None) -> Seen:
     """What the parser makes of a case whose bytes are cut there. Bytes that come when all is decided are the connection's to see."""
     says = bytes_of(case)
     edges = sorted({0, len(says), *places, *range(0, len(says), SEGMENT)})
-    answer = Answer(Limits())
-    answer.expect(case.method, stream)
+    answer = answer or Answer(Limits())
+    answer.expect(case.method, streamed=False)
     surplus = False
     for start, end in pairwise(edges):
         if answer.fault:
@@ -54,6 +54,7 @@ def decided(case: Case, places: list[int], *, stream: bool = False) -> Seen:
     if not answer.complete and (case.end is OPEN or case.end is RST or not answer.end()):
         return Seen(LATE if case.end is OPEN else CUT)
     body = b"".join(answer.chunks)
+    answer.chunks.clear()
     try:
         if body and (decode := coding.coding(answer.coding)) is not None:
             body = coding.whole(decode, body, Limits().body)
@@ -93,6 +94,24 @@ def test_bytes_one_by_one_change_nothing(group: str) -> None:
     for case in OF_GROUP[group]:
         seen = decided(case, byte_by_byte(bytes_of(case)))
         assert seen.is_exactly(case.ours), f"{case.name}: {seen} {seen.told}"
+
+
+@pytest.mark.parametrize(
+    "second", [OK + HELLO, OK + CHUNKED, b"HTTP/1.0 200 OK\r\n\r\nhello"], ids=["length", "chunks", "close"]
+)
+def test_what_was_strange_is_forgotten_with_its_answer(second: bytes) -> None:
+    for case in BY_PARSER:
+        answer = Answer(Limits())
+        if decided(case, [], answer).kept:
+            for place in range(1, len(second)):
+                answer.expect("GET", streamed=False)
+                answer.feed(memoryview(second)[:place])
+                answer.feed(memoryview(second)[place:])
+                assert answer.complete or answer.end(), f"{case.name}, then cut at {place}: {answer.fault}"
+                assert b"".join(answer.chunks) == b"hello", f"{case.name}, then cut at {place}"
+                assert (answer.status, answer.trailers) == (200, [])
+                answer = Answer(Limits())
+                decided(case, [], answer)
 
 
 @given(case=st.sampled_from(BY_PARSER), parts=st.lists(st.floats(0, 1, allow_nan=False), max_size=12))

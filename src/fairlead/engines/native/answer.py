@@ -87,6 +87,7 @@ class Answer:
         if self.chunked:
             self.trailers = []
             self._lines = None
+            self._misread = False
         if self._early:
             self._early.clear()
         self._headless = method == "HEAD"
