@@ -85,7 +85,7 @@ class Seen:
             words = {BROKEN: "refused", CUT: "disconnected", LATE: "timed out"}
             return words.get(self.error, f"`{self.error}`") + self._next
         body = f"`{shown(self.body)}`" if self.body else "no body"
-        return f"{self.status}, {body}, {'kept' if self.kept else 'given up'}{self._next}"
+        return f"{self.status}, {body}{self._next or (', kept' if self.kept else ', given up')}"
 
     @property
     def _next(self) -> str:
