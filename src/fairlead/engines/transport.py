@@ -29,3 +29,32 @@ def ended_cleanly(transport: asyncio.Transport) -> bool:
         return True
     except ssl.SSLError:
         return False
+
+
+class Gone(asyncio.Transport):
+    """Stands where a transport stood that is no more. asyncio's own leads, over TLS, back to its protocol: in that circle would stay
+    all its buffers, until the collector comes round."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return default
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: object) -> None:
+        """Nobody reads it."""
+
+    def pause_reading(self) -> None:
+        """Nothing comes."""
+
+    def resume_reading(self) -> None:
+        """Nothing comes."""
+
+    def abort(self) -> None:
+        """It is over."""
+
+
+GONE: Final = Gone()

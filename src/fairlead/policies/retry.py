@@ -113,6 +113,7 @@ class Retry:
                     response.close()
                     cause = response
                 upstream.emit(Retried(name, call, request, attempt, pause, cause))
+                del cause  # its traceback leads here, and a circle would keep all that it leads past
                 await sleep(pause)
                 attempt += 1
                 call.attempt = attempt

@@ -35,8 +35,9 @@ class Alarm:
         self._due = inf
 
     def stop(self) -> None:
-        """Clear it for good, and let go of the loop's timer."""
+        """Clear it for good, and let go of the loop's timer and of whoever was to be rung for."""
         self._due = self._at = inf
+        self._ring = _nobody
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -50,3 +51,7 @@ class Alarm:
         else:
             self._due = inf
             self._ring()
+
+
+def _nobody() -> None:
+    """Whom a stopped alarm rings for."""

@@ -21,7 +21,7 @@ from fairlead.engines.native.alarm import Alarm
 from fairlead.engines.native.answer import Answer
 from fairlead.engines.native.head import asks, declared
 from fairlead.engines.timing import Bound, ends, expired
-from fairlead.engines.transport import FRESH, ended_cleanly, unread
+from fairlead.engines.transport import FRESH, GONE, ended_cleanly, unread
 from fairlead.engines.wire import Limits, too_large
 from fairlead.errors import ConfigError, Disconnected, FairleadError, Phase, ProtocolError
 from fairlead.url import Origin
@@ -156,6 +156,11 @@ class Connection(BufferedProtocol):
             if not self._lost:  # asyncio would take leave of it twice, where unsent bytes had kept it open
                 self.transport.abort()
 
+    def give_up(self) -> None:
+        """Abort, and let go of the error: its traceback leads back here, and a circle would keep the connection's buffers."""
+        self.abort()
+        self.arrived = self.failure = None
+
     def fail(self, error: BaseException) -> None:
         """End the exchange under way with an error, and the connection with it."""
         if self.failure is None:
@@ -236,6 +241,7 @@ class Connection(BufferedProtocol):
                 self.fail(fault)
         self._alarm.stop()
         self._on_lost(self)
+        self.transport = GONE
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()

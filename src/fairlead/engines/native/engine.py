@@ -62,13 +62,13 @@ class Native:
         try:
             await connection.begin(call, head, started)
         except Disconnected:
-            connection.abort()
+            connection.give_up()
             if not (connection.silent and request.idempotent and request.replayable):
                 raise
             # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
             connection = await self._again(call, head, started)
         except BaseException:
-            connection.abort()
+            connection.give_up()
             raise
         if call.stream:
             return self._arriving(connection, call, began)
@@ -83,7 +83,7 @@ class Native:
         try:
             await connection.begin(call, head, started)
         except BaseException:
-            connection.abort()
+            connection.give_up()
             raise
         return connection
 
@@ -118,7 +118,7 @@ class Native:
                 error.request = call.request
                 connection.abort()
                 raise
-        response = Response.received(answer.status, answer.headers, content, call.request, perf_counter() - began)
+        response = Response.received(answer.status, answer.fields, content, call.request, perf_counter() - began)
         if answer.trailers:
             response.trailers = Headers.received(answer.trailers)
         self._give(connection)
@@ -133,7 +133,7 @@ class Native:
             connection.abort()
             raise
         body = _Body(connection, self._give) if answer.status != 101 else _Upgraded(connection, self._give)
-        response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
+        response = Arriving(answer.status, answer.fields, body, decode, call.request, perf_counter() - began)
         if answer.chunked:
             response.trailers = Headers.received(answer.trailers)  # the list that they are added to when they come
         if isinstance(body, _Upgraded):
