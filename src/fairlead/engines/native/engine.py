@@ -118,7 +118,7 @@ class Native:
                 error.request = call.request
                 connection.abort()
                 raise
-        response = Response.received(answer.status, answer.fields, content, call.request, perf_counter() - began)
+        response = Response.received(answer.status, answer.headers, content, call.request, perf_counter() - began)
         if answer.trailers:
             response.trailers = Headers.received(answer.trailers)
         self._give(connection)
@@ -133,7 +133,7 @@ class Native:
             connection.abort()
             raise
         body = _Body(connection, self._give) if answer.status != 101 else _Upgraded(connection, self._give)
-        response = Arriving(answer.status, answer.fields, body, decode, call.request, perf_counter() - began)
+        response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
         if answer.chunked:
             response.trailers = Headers.received(answer.trailers)  # the list that they are added to when they come
         if isinstance(body, _Upgraded):
