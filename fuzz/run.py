@@ -1,7 +1,7 @@
 """Fuzzing, guided by coverage where atheris is installed, else by chance over seeds; the same targets either way.
 
     python fuzz/run.py answer --seconds 60
-    python fuzz/run.py all --seconds 3600 --jobs 2
+    python fuzz/run.py all --seconds 3600 --jobs 2      the parser all that time, beside it the others one after the other
 
 A target is a module beside this one: `SEEDS`, and `check(data)`, which raises when something is not as it should be. The bytes
 that made it raise are written to `--findings`, and `python fuzz/run.py answer FILE` meets them again.
@@ -37,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("target", choices=[*TARGETS, "all"])
     parser.add_argument("file", nargs="*", type=Path, help="inputs to meet again, instead of new ones")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each target")
+    parser.add_argument("--seconds", type=float, default=10.0, help="in all")
     parser.add_argument("--jobs", type=int, default=1, help="targets at once")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--findings", type=Path, default=Path("findings"))
@@ -69,17 +69,19 @@ def load(target: str) -> ModuleType:
 
 
 def _all(given: argparse.Namespace) -> int:
-    """Each target in a process of its own, as a finding ends it."""
+    """Each target in a process of its own, as a finding ends it. The parser has half of all time."""
+    half = given.seconds * min(given.jobs, 2) / 2
+    shares = {target: half / (len(TARGETS) - 1) for target in TARGETS} | {TARGETS[0]: half}
 
     def one(target: str) -> int:
-        options = ["--seconds", str(given.seconds), "--seed", str(given.seed), "--findings", str(given.findings)]
+        options = ["--seconds", f"{shares[target]:g}", "--seed", str(given.seed), "--findings", str(given.findings)]
         command = [sys.executable, __file__, target, *options, *(["--chance"] if given.chance else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         print(done.stdout.strip() or done.stderr.strip()[-2000:], flush=True)
         return done.returncode
 
     with ThreadPoolExecutor(given.jobs) as pool:
-        return max(pool.map(one, TARGETS))
+        return max([*pool.map(one, TARGETS)])
 
 
 def _guided(given: argparse.Namespace) -> tuple[int, str]:
@@ -101,6 +103,7 @@ def _guided(given: argparse.Namespace) -> tuple[int, str]:
             f"-max_total_time={max(1, int(given.seconds))}",
             f"-max_len={LONGEST}",
             f"-seed={given.seed}",
+            "-timeout=10",
             "-print_final_stats=1",
         ]
         command = [sys.executable, "-c", code, *options, f"-artifact_prefix={given.findings}/{given.target}-", corpus]
