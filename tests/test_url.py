@@ -177,11 +177,14 @@ def test_the_host_field_leaves_out_a_schemes_own_port() -> None:
         ("/v1", "?a=1", "/v1?a=1"),
         ("/v1", "a b", "/v1/a%20b"),
         ("/v1", "../x", "/v1/../x"),
-        ("/v1", "http://b.example/", "/v1/http://b.example/"),
+        ("/v1", "x/http://b.example/", "/v1/x/http://b.example/"),
+        ("/v1", "http://b.example/", None),
+        ("/v1", "//b.example/", None),
+        ("/v1", "\\\\b.example/", None),
         ("/v1", "@b.example", "/v1/@b.example"),
     ],
 )
-def test_a_path_is_joined_below_its_base(base: str, path: str, target: str) -> None:
+def test_a_path_is_joined_below_its_base(base: str, path: str, target: str | None) -> None:
     assert join(base, path) == target
 
 

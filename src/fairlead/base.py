@@ -6,7 +6,6 @@ whole life is one idea, and each of its questions is answered in it once.
 
 from __future__ import annotations
 
-import re
 import warnings
 from asyncio import AbstractEventLoop, Future, get_running_loop, wait
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +36,6 @@ from fairlead.policies import Cookies, Redirect, standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, shown, split, with_params
 
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\").match
 HEALTH: Final = Timeout(total=5.0)
 DRAIN: Final = 1.0
 """Seconds that calls under way have to end, once their client is told to close."""
@@ -260,10 +258,10 @@ class BaseAPIClient:
 
     def _locate(self, path: str) -> tuple[Origin, str]:
         """Where a path leads: below the base URL, or to an origin of its own where that is allowed."""
-        if _ABSOLUTE(path) is None:
+        if (target := join(self._base, path)) is not None:
             if self._origin is None:
                 raise ConfigError(f"{shown(path)!r} is relative and this client has no base_url: pass a whole URL")
-            return self._origin, join(self._base, path)
+            return self._origin, target
         if path[:2] == "//" and self._origin is not None:
             path = f"{self._origin.scheme}:{path}"
         origin, target = split(path)

@@ -65,7 +65,8 @@ class Response:
     def received(cls, status: int, pairs: Sequence[Pair], content: bytes, request: Request, seconds: float) -> Self:
         """A whole answer, as an engine read it: `content` decoded, `seconds` since the attempt began."""
         self = cls.__new__(cls)
-        self._fill(status, pairs, content, request, seconds)
+        self.status_code, self.request, self.upstream = status, request, None
+        self._pairs, self._headers, self._content, self._seconds = pairs, None, content, seconds
         return self
 
     def _fill(

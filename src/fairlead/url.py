@@ -29,6 +29,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=-]+")
 _READY: Final = re.compile(r"(?:[!$&-;=?-Z\[\]_a-z~]++|%[0-9A-Fa-f]{2})*+").fullmatch
 _LISTS: Final = (list, tuple, set, frozenset)
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]*").fullmatch
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|//|\\").match
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _KEPT: Final = "/:?@!$&'()*+,;=~%[]-._"
 
@@ -68,8 +69,11 @@ def split(url: str) -> tuple[Origin, str]:
     return Origin(scheme, _ascii_host(found["host"], url), port), target if target[0] == "/" else "/" + target
 
 
-def join(base: str, path: str) -> str:
-    """The target of a relative `path` under the base target; `base` ends without a slash ("" for the root)."""
+@lru_cache(maxsize=1024)
+def join(base: str, path: str) -> str | None:
+    """The target of a relative `path` under the base target, which ends without a slash ("" for the root); None for a URL of its own."""
+    if _ABSOLUTE(path) is not None:
+        return None
     if path[:1] == "/":
         return base + ready(path)
     if not path:

@@ -80,7 +80,7 @@ class CircuitBreaker:
         circuits = upstream.state(self, lambda: Circuits(self))
         name, jitter = upstream.name, self.random
 
-        def report(circuit: Circuit, ticket: int, now: float, good: bool | None) -> None:
+        def report(circuit: Circuit, ticket: int, now: float, *, good: bool | None) -> None:
             if good:
                 if circuit.succeed(ticket, now):
                     upstream.emit(CircuitClosed(name, circuit.origin))
@@ -105,12 +105,14 @@ class CircuitBreaker:
             try:
                 response = await send(call)
             except BaseException as error:
-                report(circuit, ticket, clock(), went_well(error))
+                report(circuit, ticket, clock(), good=went_well(error))
                 raise
-            if response.is_closed:
-                report(circuit, ticket, clock(), went_well(response))
-            else:
-                response.when_closed(lambda: report(circuit, ticket, clock(), went_well(response)))
+            if not response.is_closed:
+                response.when_closed(lambda: report(circuit, ticket, clock(), good=went_well(response)))
+            elif response.status_code >= 500:
+                report(circuit, ticket, clock(), good=False)
+            elif circuit.succeed(ticket, clock()):
+                upstream.emit(CircuitClosed(name, circuit.origin))
             return response
 
         return guard
