@@ -7,7 +7,6 @@ that probes holds a lease: a probe that never reports does not keep the circuit 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +17,7 @@ from fairlead.core import Call, Send, Upstream
 from fairlead.errors import AttemptTimedOut, CircuitOpen, ConfigError, ProtocolError, TransportError
 from fairlead.events import CircuitClosed, CircuitHalfOpened, CircuitOpened
 from fairlead.message import Response
+from fairlead.policies.jitter import chance
 from fairlead.policies.window import Window
 from fairlead.url import Origin
 
@@ -54,7 +54,7 @@ class CircuitBreaker:
     lease: float = 30.0
     origins: int = 1024
     name: str = "default"
-    random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+    random: Callable[[], float] = field(default=chance, repr=False, compare=False)
     """Uniform in [0, 1)."""
     place: ClassVar[str] = "CircuitBreaker"
 

@@ -7,7 +7,6 @@ outlasts the deadline, and what lost is closed before it. Nothing is held while 
 
 from __future__ import annotations
 
-import random
 import re
 from asyncio import sleep
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from fairlead.errors import AttemptTimedOut, ConfigError, Knowledge, ProtocolErr
 from fairlead.events import Retried
 from fairlead.headers import Headers
 from fairlead.message import Response
+from fairlead.policies.jitter import chance
 
 STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 PATIENCE: Final = 120.0
@@ -43,7 +43,7 @@ class Retry:
     max_delay: float = 20.0
     statuses: frozenset[int] = STATUSES
     name: str = "default"
-    random: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+    random: Callable[[], float] = field(default=chance, repr=False, compare=False)
     """Uniform in [0, 1)."""
     place: ClassVar[str] = "Retry"
 
