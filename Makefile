@@ -5,7 +5,7 @@ PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3
 BIN := .venv/bin
 PORT ?= 8080
 
-.PHONY: demo compare test check bench format clean
+.PHONY: demo compare test check bench fuzz soak format clean
 
 demo: .venv/ready  ## three upstreams and the gateway in front of them, on loopback
 	$(BIN)/fairlead demo --port $(PORT)
@@ -24,6 +24,12 @@ check: .venv/ready  ## what can be told without running it: style, types, and th
 
 bench: .venv/bench  ## every figure of docs/performance.md, in a quarter of an hour; QUICK=1: a look at each, in two minutes
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+
+fuzz: .venv/ready  ## an hour of strange input; SECONDS=60: a minute
+	$(BIN)/python fuzz/run.py all --seconds $(or $(SECONDS),3600) --jobs 2
+
+soak: .venv/ready  ## ten minutes of bad weather, and the picture of docs/soak.md
+	$(BIN)/python benchmarks/soak.py --svg docs/soak.svg
 
 format: .venv/ready
 	$(BIN)/ruff check --fix

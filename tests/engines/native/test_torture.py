@@ -132,6 +132,14 @@ async def _server(line: Line) -> None:
                 transport.resume_reading()
                 await line.body(seen)
                 await line.say(answer())
+            case "/expect":  # the body is not sent before it is asked for
+                await line.say(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await line.say(answer(await line.body(seen)))
+            case "/upgrade":
+                await line.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n")
+                while said := await line.reader.read(100):
+                    await line.say(said)
+                return
             case "/silence":
                 return
             case "/next":
@@ -206,6 +214,24 @@ async def unread_stream(stage: Stage) -> None:
         assert response.status_code == 200
 
 
+async def expecting(stage: Stage) -> None:
+    response = await stage.client.put("/expect", content=_slowly, headers={"Expect": "100-continue"})
+    assert response.content == 3 * BODY
+
+
+async def upgraded(stage: Stage) -> None:
+    headers = {"Connection": "upgrade", "Upgrade": "echo"}
+    async with stage.client.stream("GET", "/upgrade", headers=headers) as response:
+        raw = response.upgraded
+        assert raw is not None
+        for _ in range(2):
+            await raw.write(BODY)
+            said = b""
+            while len(said) < len(BODY):
+                said += await raw.read()
+            assert said == BODY
+
+
 async def reset(stage: Stage) -> None:
     assert (await stage.client.get("/reset")).status_code == 200
 
@@ -277,6 +303,10 @@ SCENES = (
     Scene("an upload over TLS", upload, kept, tls=True),
     Scene("an upload that the peer takes slowly", heavy_upload),
     Scene("an answer before the upload ended", early_answer),
+    Scene("an upload that waits to be asked for", expecting),
+    Scene("an upload that waits to be asked for, over TLS", expecting, kept, tls=True),
+    Scene("another protocol", upgraded),
+    Scene("another protocol, over TLS", upgraded, kept, tls=True),
     Scene("a stream read to its end", stream),
     Scene("a stream over TLS", stream, tls=True),
     Scene("a stream larger than what is read ahead", large_stream),
