@@ -259,7 +259,9 @@ def texts() -> list[Path]:
         "",
     }
     below = [
-        path for folder in ("src", "tests", "docs", "examples", "benchmarks", "fuzz") for path in (ROOT / folder).rglob("*")
+        path
+        for folder in ("src", "tests", "docs", "examples", "benchmarks", "fuzz")
+        for path in (ROOT / folder).rglob("*")
     ]
     return [
         path
