@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 from fuzz.source import Source, text
 
+from fairlead import HTTPClient
 from fairlead.engines import proxy
 from fairlead.errors import ConfigError
 from fairlead.url import _URL, Origin, join, segment, shown, split, with_params
@@ -40,6 +41,8 @@ SEEDS += [
     for kind in (2, 3, 4)
     for value in (*URLS, "a/b", "ä=&;%", "s", "", ".", "a@b:c/d?e#f")
 ]
+
+CLIENT = HTTPClient("https://api.example/v1")
 
 _TARGET = re.compile(r"/[!-~]*").fullmatch
 _SENDABLE = re.compile(r"[!-~]+").fullmatch
@@ -77,10 +80,13 @@ def sound(origin: Origin, target: str) -> None:
 
 def _relative(source: Source) -> None:
     base, path = text(source.take()), text(source.rest())
+    request = CLIENT.build_request("GET", path)
+    assert request.origin == split(CLIENT.base_url)[0], "a path chose another origin"
     origin, target = split(base)
     joined = join(target.rstrip("/"), path)
-    if "?" in target:  # a client's base has no query
+    if joined is None or "?" in target:  # a URL of its own; and a client's base has no query
         return
+    assert request.target.startswith("/v1"), request.target
     assert _SENDABLE(joined) is not None, joined
     assert joined[0] in "/?", joined
     if joined[0] == "/":
