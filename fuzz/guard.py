@@ -77,7 +77,7 @@ def _ipv4(address: IPv4Address) -> None:
 
 def _ipv6(address: IPv6Address) -> None:
     if CLOSED.permits(str(address)) and address.ipv4_mapped is None:
-        assert address.is_global, address
+        assert address.is_global or address.sixtofour is not None, address  # of a 6to4 one its IPv4 address says it
         assert not address.is_multicast
     if OPENED.permits(str(address)) and not CLOSED.permits(str(address)) and address.ipv4_mapped is None:
         assert address.packed[0] == 0xFD or _ten_one(address), address
