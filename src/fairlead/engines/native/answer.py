@@ -237,7 +237,7 @@ class Answer:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self.complete:
-                return str(error)
+                return self._beyond_limits() or str(error)
             self.odd = _AFTER
         return ""
 
