@@ -1,4 +1,4 @@
-"""Here bytes are parsed: one answer at a time, without a socket and without a clock.
+"""Here the bytes of a response are parsed: one answer at a time, without a socket and without a clock.
 
 llhttp reads; what it does not know is decided here: a HEAD has no body, a message has bounds, one chunked is the only transfer
 coding, and nothing may follow the end (RFC 9112 sections 6 and 7). No outcome depends on how the bytes were cut into segments: a

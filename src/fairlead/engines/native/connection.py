@@ -1,6 +1,6 @@
-"""One connection, one exchange at a time: bytes to `answer.py`, time to `alarm.py`, and here what the exchange came to.
+"""One connection, one exchange at a time: bytes go to `answer.py`, time to `alarm.py`, and a fault or lateness ends both here.
 
-A connection that saw anything odd is never used again.
+However it ends, it ends in `abort`. A connection that saw anything odd is never used again.
 
 Longer than most: the callbacks of a transport share one state, and two halves would each need the whole of it.
 """

@@ -1,6 +1,6 @@
-"""The native engine: a connection is chosen here, newest first, and given up here when it is in doubt.
+"""The native engine: a connection is chosen here for each call, the one used last first, and kept or given up here after it.
 
-One pool per origin, and no queue: a call finds an idle connection or makes one. How many there may be is the concurrency limit's
+What ends one in the middle of an exchange is in `connection.py`. One pool per origin, and no queue: a call finds an idle connection or makes one. How many there may be is the concurrency limit's
 to say, where waiting is measured and bounded.
 """
 
@@ -121,7 +121,7 @@ class Native:
         response = Response.received(answer.status, answer.headers, content, call.request, perf_counter() - began)
         if answer.trailers:
             response.trailers = Headers.received(answer.trailers)
-        self._give(connection)
+        self._keep(connection)
         return response
 
     def _arriving(self, connection: Connection, call: Call, began: float) -> Response:
@@ -132,7 +132,7 @@ class Native:
             error.request = call.request
             connection.abort()
             raise
-        body = _Body(connection, self._give) if answer.status != 101 else _Upgraded(connection, self._give)
+        body = _Body(connection, self._keep) if answer.status != 101 else _Upgraded(connection, self._keep)
         response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
         if answer.chunked:
             response.trailers = Headers.received(answer.trailers)  # the list that they are added to when they come
@@ -149,7 +149,7 @@ class Native:
             connection.abort()
         return None
 
-    def _give(self, connection: Connection) -> None:
+    def _keep(self, connection: Connection) -> None:
         """Keep a connection whose exchange ended well; give up any other."""
         now = connection.clock()
         if not connection.rest(now, now + self._wire.keepalive_expiry):
@@ -213,11 +213,11 @@ class Native:
 class _Body:
     """The body of a stream; its connection is kept when it was read to its end, and given up otherwise."""
 
-    __slots__ = ("_connection", "_give")
+    __slots__ = ("_connection", "_keep")
 
-    def __init__(self, connection: Connection, give: Callable[[Connection], None]) -> None:
+    def __init__(self, connection: Connection, keep: Callable[[Connection], None]) -> None:
         self._connection: Connection | None = connection
-        self._give = give
+        self._keep = keep
 
     async def read(self) -> bytes:
         connection = self._connection
@@ -226,7 +226,7 @@ class _Body:
         data = await connection.next()
         if not data:
             self._connection = None
-            self._give(connection)
+            self._keep(connection)
         return data
 
     def close(self) -> None:
@@ -234,7 +234,7 @@ class _Body:
         if connection is None:
             return
         if connection.answer.complete and not connection.answer.size:
-            self._give(connection)
+            self._keep(connection)
         else:
             connection.abort()
 

@@ -1,4 +1,4 @@
-"""A request as bytes: its head, and how its body is framed (RFC 9112 sections 3 and 6)."""
+"""A request as bytes, never a response: its head, and how its body is framed (RFC 9112 sections 3 and 6)."""
 
 from __future__ import annotations
 
