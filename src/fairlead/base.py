@@ -144,7 +144,7 @@ class BaseAPIClient:
         bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
         if bounds.total is not None and (due := clock() + bounds.total) < deadline:
             deadline = due
-        call = Call(request, bounds, deadline, stream=stream, clock=clock)
+        call = Call(request, bounds, deadline, stream, clock)
         send = self._bound.otherwise(**otherwise) if otherwise else self._bound_send
         self._under_way += 1
         try:

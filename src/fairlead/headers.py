@@ -16,6 +16,7 @@ from fairlead.errors import ConfigError
 HeaderTypes = Mapping[str, str] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]]
 Pair = tuple[bytes, bytes]
 
+_blank: Final = object.__new__  # asked of a class, it costs twice as much
 FRAMING: Final = frozenset(b"host content-length transfer-encoding connection expect upgrade te trailer".split())
 """Fields that say where a message goes and where it ends."""
 _LENGTHS: Final = frozenset(map(len, FRAMING))
@@ -113,7 +114,7 @@ class Headers(MutableMapping[str, str]):
         return below.joined(own)
 
     def copy(self) -> Headers:
-        copy = Headers.__new__(Headers)
+        copy: Headers = _blank(Headers)
         copy._pairs, copy._wire, copy.framing = self._pairs, self._wire, self.framing
         return copy
 
