@@ -13,18 +13,18 @@ GRAIN = 0.001
 class Alarm:
     """Rings once when its time has come. Setting it later, or clearing it, leaves the timer where it is until that goes off."""
 
-    __slots__ = ("_at", "_due", "_handle", "_loop", "_ring")
+    __slots__ = ("_at", "_handle", "_loop", "_ring", "due")
 
     def __init__(self, loop: AbstractEventLoop, ring: Callable[[], None]) -> None:
         self._loop = loop
         self._ring = ring
-        self._due = 0.0
+        self.due = 0.0
         self._at = inf
         self._handle: TimerHandle | None = None
 
     def set(self, due: float) -> None:
         """Ring at `due` (loop time), or never for inf."""
-        self._due = due
+        self.due = due
         if due < self._at:
             if self._handle is not None:
                 self._handle.cancel()
@@ -32,11 +32,11 @@ class Alarm:
             self._handle = self._loop.call_at(due, self._check)
 
     def clear(self) -> None:
-        self._due = inf
+        self.due = inf
 
     def stop(self) -> None:
         """Clear it for good, and let go of the loop's timer and of whoever was to be rung for."""
-        self._due = self._at = inf
+        self.due = self._at = inf
         self._ring = _nobody
         if self._handle is not None:
             self._handle.cancel()
@@ -44,12 +44,12 @@ class Alarm:
 
     def _check(self) -> None:
         self._handle, self._at = None, inf
-        if self._due == inf:
+        if self.due == inf:
             return
-        if self._loop.time() + GRAIN < self._due:
-            self.set(self._due)
+        if self._loop.time() + GRAIN < self.due:
+            self.set(self.due)
         else:
-            self._due = inf
+            self.due = inf
             self._ring()
 
 

@@ -23,7 +23,7 @@ from fairlead.engines.native.head import asks, declared
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.transport import FRESH, GONE, ended_cleanly, unread
 from fairlead.engines.wire import Limits, too_large
-from fairlead.errors import ConfigError, Disconnected, FairleadError, Phase, ProtocolError
+from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, Phase, ProtocolError
 from fairlead.url import Origin
 
 HIGH_WATER: Final = 256 * 1024
@@ -105,12 +105,19 @@ class Connection(BufferedProtocol):
                 raise self.failure
             if answer.complete:
                 return b""
-            self._waiter = self._loop.create_future()
+            if self.read_from:
+                raise FairleadError("one reader at a time", request=self.call.request, phase="body")
+            waiter = self._waiter = self._loop.create_future()
             self._wait(self.clock())
             try:
-                await self._waiter
+                await waiter
+            except BaseException:
+                if self._waiter is waiter:  # nobody waits now, and no time runs but the call's
+                    self._rest()
+                raise
             finally:
-                self._waiter = None
+                if self._waiter is waiter:
+                    self._waiter = None
         data = b"".join(answer.chunks)
         answer.chunks.clear()
         self._taken = answer.size
@@ -142,9 +149,14 @@ class Connection(BufferedProtocol):
         self._alarm.set(until)
         return True
 
-    def serves(self, now: float) -> bool:
-        """Whether it can still serve. One that rested for a while is asked: what came meanwhile may wait unread in its socket."""
-        return not (self.transport.is_closing() or (now - self._since > FRESH and unread(self.transport)))
+    def serves(self, now: float, idempotent: bool) -> bool:
+        """Whether it can still serve. One that rested for a while is asked: what came meanwhile may wait unread in its socket.
+
+        It is always asked before what cannot be sent again: some peers close after each answer, and do not say so.
+        """
+        if self.transport.is_closing() or now >= self._alarm.due:
+            return False
+        return (idempotent and now - self._since <= FRESH) or not unread(self.transport)
 
     def abort(self) -> None:
         """Give the connection up, whatever it was doing. May be called again."""
@@ -167,6 +179,11 @@ class Connection(BufferedProtocol):
             self.failure = error
             self._wake()
         self.abort()
+
+    @property
+    def read_from(self) -> bool:
+        """Whether somebody waits for the next bytes of a stream."""
+        return self._waiter is not None and not self._waiter.cancelled()
 
     @property
     def idle(self) -> bool:
@@ -232,20 +249,30 @@ class Connection(BufferedProtocol):
         self._lost = True
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
-        if self.arrived is not None and not self.answer.complete and self.failure is None:
-            if exc is None and ended_cleanly(self.transport) and self.answer.end():
-                self._wake()
-            else:
-                fault = Disconnected(request=self.call.request, phase=self.phase)
-                fault.__cause__ = exc  # tells a reset from an end
-                self.fail(fault)
+        self._ended(exc)
         self._alarm.stop()
         self._on_lost(self)
         self.transport = GONE
 
+    def eof_received(self) -> None:
+        """A FIN. While bytes are unsent the transport waits for them before it says more: too late for an answer that is here."""
+        if self.transport.get_extra_info("ssl_object") is None and self.transport.get_write_buffer_size():
+            self._ended(None)
+
+    def _ended(self, exc: Exception | None) -> None:
+        """Nothing more will come."""
+        if self.arrived is None or self.answer.complete or self.failure is not None:
+            return
+        if exc is None and ended_cleanly(self.transport) and self.answer.end():
+            self._wake()
+        else:
+            fault = Disconnected(request=self.call.request, phase=self.phase)
+            fault.__cause__ = exc  # tells a reset from an end
+            self.fail(fault)
+
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
-        if self.arrived is not None:
+        if self.arrived is not None and not self.answer.complete:
             self._wait(self._since)
 
     def resume_writing(self) -> None:
@@ -307,7 +334,12 @@ class Connection(BufferedProtocol):
         if upload is not self._upload:
             return  # the exchange went on without it
         self._upload = None
-        if error is None:
+        if isinstance(error, FairleadError):
+            error.knowledge = Knowledge.UNKNOWN  # its head has left
+        if self.answer.complete:
+            if error is not None:
+                self.answer.odd = "half a request was sent"
+        elif error is None:
             self._wait(self._since)
         elif isinstance(error, ConfigError) or not isinstance(error, FairleadError | asyncio.CancelledError):
             self.fail(error)

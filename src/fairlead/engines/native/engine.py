@@ -58,7 +58,9 @@ class Native:
             raise expired(call, started=started, phase="connecting")
         head = encode(request)
         idle = self._idle.get(request.origin)
-        connection = (self._take(idle, started) if idle else None) or await self._dial(call, started)
+        connection = (self._take(idle, started, request.idempotent) if idle else None) or await self._dial(
+            call, started
+        )
         try:
             await connection.begin(call, head, started)
         except Disconnected:
@@ -140,11 +142,11 @@ class Native:
             response.upgraded = body
         return response
 
-    def _take(self, idle: dict[Connection, None], now: float) -> Connection | None:
+    def _take(self, idle: dict[Connection, None], now: float, idempotent: bool) -> Connection | None:
         """The idle connection that served last: it is the least likely to have been closed."""
         while idle:
             connection, _ = idle.popitem()
-            if connection.serves(now):
+            if connection.serves(now, idempotent):
                 return connection
             connection.abort()
         return None
@@ -233,10 +235,10 @@ class _Body:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if connection.answer.complete and not connection.answer.size:
+        if connection.answer.complete and not connection.answer.size and not connection.read_from:
             self._keep(connection)
         else:
-            connection.abort()
+            connection.fail(FairleadError("the stream was closed", request=connection.call.request, phase="body"))
 
 
 class _Upgraded(_Body):

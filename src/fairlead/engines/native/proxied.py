@@ -58,7 +58,8 @@ class Tunnel(asyncio.Protocol):
         self._transport = cast("Transport", None)
         self._answered: Future[None] = asyncio.get_running_loop().create_future()
         self._held = bytearray()
-        self._size = 0
+        self._before = 0
+        """Bytes of the heads that were read already: what a proxy says before its answer."""
         self._status = 0
         self._fault = ""
 
@@ -81,17 +82,19 @@ class Tunnel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._held += data
-        self._size += len(data)
         while not self._answered.done():
             if self._held[:7] != BEGINNING[: len(self._held)]:
                 self._answer("does not answer as a proxy does")
                 return
-            if self._size > HEAD:
+            ended = (at := self._held.find(END)) >= 0
+            end = at + len(END) if ended else len(self._held)
+            if self._before + end > HEAD:  # a refusal may bring a page along: only the head is counted
                 self._answer(f"answered CONNECT with a head of more than {HEAD} bytes")
                 return
-            if (end := self._held.find(END) + len(END)) < len(END):
+            if not ended:
                 return
             self._status = _status(bytes(self._held[:end]))
+            self._before += end
             del self._held[:end]
             if not self._status:
                 self._answer("does not answer as a proxy does")

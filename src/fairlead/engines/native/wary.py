@@ -11,7 +11,6 @@ from typing import Any
 
 from fairlead.core import Call
 from fairlead.engines.native.connection import Connection
-from fairlead.engines.transport import unread
 from fairlead.message import Request
 
 
@@ -33,5 +32,5 @@ class Wary(Connection):
     def rest(self, now: float, until: float) -> bool:
         return super().rest(now, min(until, self._expires)) and now < self._expires
 
-    def serves(self, now: float) -> bool:
-        return now < self._expires and super().serves(now) and not unread(self.transport)
+    def serves(self, now: float, idempotent: bool) -> bool:
+        return now < self._expires and super().serves(now, False)
