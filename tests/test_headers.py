@@ -123,6 +123,27 @@ def test_what_a_peer_sent_is_taken_as_it_is() -> None:
         "X-Client-Secret",
         "X-Auth",
         "Auth-Key",
+        "Key",
+        "Ocp-Apim-Subscription-Key",
+        "x-functions-key",
+        "DD-APPLICATION-KEY",
+        "X_API_KEY",
+        "X_Auth",
+        "Access_Key",
+        "X-Access-Key",
+        "X-Master-Key",
+        "X-Private-Key",
+        "X-Client-Key",
+        "X-Appwrite-Key",
+        "X-JWT-Assertion",
+        "X-Goog-Iap-Jwt-Assertion",
+        "X-Amzn-Oidc-Data",
+        "X-Forwarded-Client-Cert",
+        "X-ARR-ClientCert",
+        "X-MS-CLIENT-PRINCIPAL",
+        "X-Otp",
+        "X-CSRF",
+        "X-XSRF",
     ],
 )
 def test_secrets_are_not_shown(name: str) -> None:
@@ -132,7 +153,24 @@ def test_secrets_are_not_shown(name: str) -> None:
     assert "hunter2" not in repr(headers)
 
 
-@pytest.mark.parametrize("name", ["www-authenticate", "author", "idempotency-key", "accept"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "www-authenticate",
+        "author",
+        "idempotency-key",
+        "x-idempotency-key",
+        "idempotency_key",
+        "sec-websocket-key",
+        "accept",
+        "x-monkey",
+        "x-key-count",
+        "keep-alive",
+        "x-client",
+        "x-option",
+        "x-forwarded-for",
+    ],
+)
 def test_what_is_no_secret_is_shown(name: str) -> None:
     assert not is_sensitive(name.encode())
 

@@ -21,7 +21,9 @@ FRAMING: Final = frozenset(b"host content-length transfer-encoding connection ex
 """Fields that say where a message goes and where it ends."""
 _LENGTHS: Final = frozenset(map(len, FRAMING))
 _SECRET: Final = re.compile(
-    rb"token|secret|passw|api-?key|credential|signature|session|authorization|cookie|(?:^|-)auth(?:-|$)"
+    rb"token|secret|passw|api[-_]?key|credential|signature|session|authorization|cookie"
+    rb"|jwt|assertion|oidc|[cx]srf|client[-_]?cert|client[-_]principal|(?:^|[-_])(?:auth|otp)(?:[-_]|$)"
+    rb"|(?:^|(?<!idempotency)(?<!websocket)[-_])key$"  # a key opens something, but for these two
 )
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _BROKEN: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
