@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import re
 from array import array
@@ -324,6 +326,80 @@ async def test_whatever_has_a_read_to_await_is_a_file() -> None:
     assert isinstance(upload, Upload)
     assert (upload.length, upload.replayable) == (3, True)
     assert [await read(upload), await read(upload)] == [b"abc", b"abc"]
+
+
+class Threaded(Sized):
+    """A file read as by threads: a read that has begun moves the file once it is let go, also when nobody waits for it."""
+
+    fault: OSError | None = None
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.size = len(content)
+        self.let_go = asyncio.Event()
+        self.reads: list[asyncio.Task[bytes]] = []
+
+    async def read(self, size: int = -1) -> bytes:
+        self.reads.append(asyncio.create_task(self._read(size)))
+        return await asyncio.shield(self.reads[-1])
+
+    async def _read(self, size: int) -> bytes:
+        await self.let_go.wait()
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        return self._file.read(size)
+
+
+async def as_far_as_it_goes(reading: asyncio.Task[bytes]) -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not reading.done()
+
+
+async def give_up(upload: Upload | bytes) -> None:
+    """Begin a reading, and cancel it where it waits."""
+    reading = asyncio.create_task(read(upload))
+    await as_far_as_it_goes(reading)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+@pytest.mark.parametrize("given_up", [1, 2], ids=["once", "and again while it waits"])
+async def test_a_read_that_was_given_up_ends_before_the_file_is_read_again(given_up: int) -> None:
+    content = b"a" * CHUNK + b"b" * CHUNK + b"c"
+    file = Threaded(content)
+    upload = from_content(file)  # type: ignore[arg-type]
+    for _ in range(given_up):
+        await give_up(upload)
+    reading = asyncio.create_task(read(upload))
+    await as_far_as_it_goes(reading)
+    assert len(file.reads) == 1, "none is begun beside the one under way"
+    file.let_go.set()
+    assert await reading == content
+
+
+async def test_the_fault_of_a_read_that_was_given_up_is_nobodys() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    file = Threaded(b"abc")
+    upload = from_content(file)  # type: ignore[arg-type]
+    file.fault = OSError("gone")
+    await give_up(upload)
+    file.let_go.set()
+    assert await read(upload) == b"abc"
+    file.fault = OSError("gone again")
+    with pytest.raises(OSError, match="gone again"):
+        await read(upload)
+    file.let_go.clear()
+    file.fault = OSError("gone, and no reading follows")
+    await give_up(upload)
+    file.let_go.set()
+    await asyncio.wait(file.reads)
+    del file, upload
+    gc.collect()
+    assert told == []
 
 
 async def test_a_file_that_stands_past_its_end_has_nothing_left() -> None:

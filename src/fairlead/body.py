@@ -1,15 +1,25 @@
 """What a request carries: bytes, or an upload that is read while it is sent.
 
 `json=`, `data=`, `files=` and `content=` all end as one of these two, so that an engine knows two kinds of body and retry
-asks one question: can it be read again?
+asks one question: can it be read again? Longer than most: each way to give a body is here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import aclosing
 from inspect import iscoroutinefunction
 from typing import IO, Any, Final, cast
@@ -200,14 +210,32 @@ def _from_async_file(file: Any) -> Upload:
     start, length = _extent(getattr(file, "file", None))
     if start is None and isinstance(size := getattr(file, "size", None), int):
         start, length = 0, size
+    last: asyncio.Future[Any] | None = None
+
+    async def alone(step: Callable[[int], Awaitable[Any]], number: int) -> Any:
+        """One step at a time. Steps run in threads, which no cancellation stops: one that was given up is waited for."""
+        nonlocal last
+        while last is not None and not last.done():
+            await asyncio.wait([last])
+        last = asyncio.ensure_future(step(number))
+        last.add_done_callback(_seen)
+        own = last
+        await asyncio.wait([own])
+        return own.result()
 
     async def read() -> AsyncIterator[bytes]:
         if start is not None:
-            await file.seek(start)
-        while chunk := await file.read(CHUNK):
+            await alone(file.seek, start)
+        while chunk := await alone(file.read, CHUNK):
             yield chunk
 
     return Upload(read, length=length, replayable=start is not None)
+
+
+def _seen(step: asyncio.Future[Any]) -> None:
+    """The fault of a step that was given up is nobody's: it is not told when memory is tidied."""
+    if not step.cancelled():
+        step.exception()
 
 
 def _extent(file: Any) -> tuple[int | None, int | None]:
