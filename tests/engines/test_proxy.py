@@ -16,7 +16,7 @@ import pytest
 from fairlead import HTTPClient, Timeout, engines
 from fairlead.core import Call
 from fairlead.engines import Wire
-from fairlead.engines.native.proxied import HEAD
+from fairlead.engines.native.proxied import HEAD, NoTunnel, Tunnel
 from fairlead.engines.proxy import Proxies, Proxy, parse
 from fairlead.engines.transport import unread
 from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, Knowledge, StatusError
@@ -308,6 +308,34 @@ async def test_a_proxy_that_refuses_a_tunnel_has_not_connected(name, status, cre
         assert f"the proxy {peer.url} {told}" in str(error)
         assert not {SECRET, "hunted"} & set(f"{error} {error!r} {error.__cause__!r}".replace("'", " ").split())
         await peer.empty()
+
+
+async def told_at_once(data: bytes) -> str:
+    """What is said of a proxy whose whole answer to CONNECT comes in one piece."""
+    tunnel = Tunnel()
+    tunnel.data_received(data)
+    with pytest.raises(NoTunnel) as caught:
+        await tunnel.open(parse("http://proxy.example:3128"), split("https://shop.example/")[0])
+    return str(caught.value)
+
+
+async def test_only_the_head_of_a_refusal_is_counted_and_not_its_body():
+    refusal = answer(b"x" * 500_000, status=b"407 Proxy Authentication Required")
+    assert "asks for credentials (407)" in await told_at_once(refusal)
+    assert "asks for credentials (407)" in await told_at_once(b"HTTP/1.1 103 Hints\r\n\r\n" + refusal)
+    assert "sent more than its answer" in await told_at_once(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 500_000)
+
+
+async def test_a_head_is_too_long_also_where_its_end_came_along():
+    def head(size: int) -> bytes:
+        return b"HTTP/1.1 407 No\r\nX: %b\r\n\r\n" % (b"x" * (size - len(b"HTTP/1.1 407 No\r\nX: \r\n\r\n")))
+
+    hint = b"HTTP/1.1 103 Hints\r\n\r\n"
+    long = f"answered CONNECT with a head of more than {HEAD} bytes"
+    assert long not in await told_at_once(head(HEAD))
+    assert long in await told_at_once(head(HEAD + 1))
+    assert long not in await told_at_once(hint + head(HEAD - len(hint)))
+    assert long in await told_at_once(hint + head(HEAD - len(hint) + 1))
 
 
 JUNK = {
