@@ -32,6 +32,7 @@ EARLY: Final = 32 * 1024
 _FRAMING: Final = frozenset(map(len, (b"content-length", b"content-encoding", b"transfer-encoding")))
 """The names that say how a body is framed and coded, by their lengths: nearly every other has another."""
 _BEGINS: Final = memoryview(b"HTTP/1.1")
+_ANOTHER: Final = "another protocol, which nobody asked for"
 _AFTER: Final = "bytes after the end of the answer"
 
 
@@ -142,8 +143,8 @@ class Answer:
         except httptools.HttpParserUpgrade as upgrade:
             if self.complete:
                 self.odd = _AFTER
-            else:
-                self.fault = "another protocol, which nobody asked for"
+            elif self.fault in {"", _ANOTHER}:  # agreeing to it does not undo what was wrong before
+                self.fault = _ANOTHER
                 self._beyond = bytes(data[upgrade.args[0] :])
         if not self.complete:
             self._go_on(data, before)
@@ -313,10 +314,12 @@ class Answer:
         self._interim += 1
         self._unsure = True  # of the version that the next one names
         self.continued = self.continued or status == 100
+        if self.fault:
+            return
         if status < 100:
             self.fault = f"status {status:03}"
         elif status == 101:
-            self.fault = "another protocol, which nobody asked for"
+            self.fault = _ANOTHER
         elif self._interim > INTERIM:
             self.fault = f"more than {INTERIM} interim answers"
         elif status > 103 and any(
