@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI
 
 from fairlead import ConfigError, Fallback, HTTPClient
-from fairlead.errors import ConnectFailed, DeadlineExceeded
+from fairlead.errors import ConnectFailed, DeadlineExceeded, Knowledge
 from fairlead.fastapi import lifespan
 from fairlead.policies import Retry
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
@@ -159,6 +159,128 @@ class TestHowLong:
         assert call.result().status_code == 200
 
 
+ASKED_TO_WAIT = 503, b"", {"Retry-After": "20"}
+
+
+def slots_of(client):
+    return client.upstream.states["ConcurrencyLimit", "default"]
+
+
+class TestWhatHasNotEnded:
+    """A call that pauses or waits in line is not known to the engine, and is ended all the same."""
+
+    @pytest.mark.parametrize("timeout", [30.0, None])
+    @pytest.mark.parametrize("drain", [1.0, 0])
+    @virtual_time
+    async def test_a_pause_is_ended(self, drain, timeout):
+        client = HTTPClient(BASE, engine=script(ASKED_TO_WAIT, 200), timeout=timeout)
+        (call,) = await begun(client.get("/"))
+        await client.close(drain=drain)
+        with pytest.raises(ConfigError, match="the client was closed") as caught:
+            await call
+        assert now() == drain
+        assert (caught.value.phase, caught.value.knowledge) == ("waiting", Knowledge.UNKNOWN)
+        assert (caught.value.upstream, caught.value.request.method) == ("api.test", "GET")
+        assert len(client.engine.requests) == 1
+        assert not client.upstream.waiting
+        assert client._under_way == 0
+
+    @pytest.mark.parametrize("timeout", [30.0, None])
+    @pytest.mark.parametrize("drain", [1.0, 0])
+    @virtual_time
+    async def test_a_line_behind_a_stream_that_nobody_reads_is_ended(self, drain, timeout):
+        client = HTTPClient(BASE, engine=script((200, Pieces(b"a", 60.0))), max_connections=1, timeout=timeout)
+        response = await client.stream("GET", "/").__aenter__()
+        calls = await begun(*[client.post("/", json=1) for _ in range(3)])
+        assert len(client.upstream.waiting) == 3
+        await client.close(drain=drain)
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert now() == drain
+        assert [type(error) for error in errors] == [ConfigError] * 3
+        assert len({id(error) for error in errors}) == 3
+        assert {error.knowledge for error in errors} == {Knowledge.NOT_SENT}
+        assert not client.upstream.waiting
+        assert len(slots_of(client).line) == 0
+        response.close()
+        assert slots_of(client).taken == 0
+        assert client._under_way == 0
+
+    @pytest.mark.parametrize("answer", [ASKED_TO_WAIT, ConnectFailed])
+    @virtual_time
+    async def test_an_attempt_that_outlasts_the_client_is_followed_by_no_pause(self, answer):
+        retry = Retry(delay=20.0, random=lambda: 1.0)
+        client = HTTPClient(BASE, engine=script(3.0, answer, 200), policies=(retry,), timeout=None)
+        (call,) = await begun(client.get("/"))
+        await client.close()
+        assert now() == 1.0
+        with pytest.raises(ConfigError, match="the client was closed"):
+            await call
+        assert now() == 3.0
+        assert len(client.engine.requests) == 1
+
+    @virtual_time
+    async def test_a_slot_that_is_freed_in_that_very_turn_is_not_lost(self):
+        for freed_first in (True, False):
+            engine = script((200, Pieces(b"a", 60.0)), then=200)
+            client = HTTPClient(BASE, engine=engine, max_connections=1, timeout=None)
+            response = await client.stream("GET", "/").__aenter__()
+            calls = await begun(*[client.get("/") for _ in range(3)])
+            for deed in (response.close, client.upstream.close)[:: 1 if freed_first else -1]:
+                deed()
+            done = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(one) is ConfigError for one in done] == [not freed_first, True, True]
+            assert (slots_of(client).taken, len(slots_of(client).line)) == (0, 0)
+            assert not client.upstream.waiting
+            await client.close()
+
+    @virtual_time
+    async def test_no_fallback_stands_in_for_it(self):
+        client = HTTPClient(BASE, engine=script(ASKED_TO_WAIT), policies=(Fallback({"old": True}), Retry()))
+        (call,) = await begun(client.get("/"))
+        await client.close(drain=0)
+        with pytest.raises(ConfigError, match="the client was closed"):
+            await call
+
+    @virtual_time
+    async def test_a_pause_that_is_cancelled_leaves_nothing_behind(self):
+        client = HTTPClient(BASE, engine=script(ASKED_TO_WAIT))
+        (call,) = await begun(client.get("/"))
+        assert len(client.upstream.waiting) == 1
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert not client.upstream.waiting
+        await client.close()
+        assert now() == 0.0
+
+    def test_cancelled_at_any_step_nothing_is_left_behind(self):
+        async def story(cut):
+            client = HTTPClient(BASE, engine=script(503, 0.2, 200, then=200), max_connections=1, retry_delay=0.5)
+            other = asyncio.create_task(client.get("/"))
+            closing = asyncio.get_running_loop().call_later(0.3, client.upstream.close)
+            await cut(client.get("/"))
+            await asyncio.wait({other})
+            closing.cancel()
+            await client.close()
+            assert (slots_of(client).taken, len(slots_of(client).line)) == (0, 0)
+            assert not client.upstream.waiting
+            assert client._under_way == 0
+
+        assert at_every_step(story) > 3
+
+    @virtual_time
+    async def test_another_client_goes_on(self):
+        one, other = (HTTPClient(BASE, engine=script(ASKED_TO_WAIT, 200)) for _ in range(2))
+        ended, goes_on = await begun(one.get("/"), other.get("/"))
+        await one.close()
+        with pytest.raises(ConfigError):
+            await ended
+        assert now() == 1.0
+        assert (await goes_on).status_code == 200
+        assert now() >= 20.0
+        await other.close()
+
+
 class TestMeanwhile:
     @virtual_time
     async def test_no_call_begins(self):
@@ -274,6 +396,22 @@ def test_it_may_come_on_another_loop_than_the_calls():
     client.kept.cancel()
     loop.run_until_complete(asyncio.gather(client.kept, return_exceptions=True))
     loop.close()
+
+
+@pytest.mark.parametrize("stands", ["still", "closed"])
+def test_it_may_come_on_another_loop_than_a_pause(stands):
+    client = HTTPClient(BASE, engine=script(ASKED_TO_WAIT, 200))
+    loop = asyncio.new_event_loop()
+    (call,) = loop.run_until_complete(begun(client.get("/")))
+    if stands == "closed":
+        loop.close()
+    virtual_time(client.close)()
+    if stands == "still":
+        with pytest.raises(ConfigError, match="the client was closed"):
+            loop.run_until_complete(call)
+        loop.close()
+    else:
+        call._log_destroy_pending = False
 
 
 @virtual_time

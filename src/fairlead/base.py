@@ -208,6 +208,7 @@ class BaseAPIClient:
                 self._emptied = self._emptied or self._loop.create_future()
                 await wait({self._emptied}, timeout=seconds)
         finally:
+            self.upstream.close()
             await self.engine.close()
 
     def forked(self) -> None:

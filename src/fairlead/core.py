@@ -1,12 +1,13 @@
 """A policy turns one way of sending into another. Everything else follows.
 
 `Send` is what an engine is and what a policy returns. A policy is a frozen recipe whose `bind` runs once, when a client is
-built; the closure it returns runs once per call. State lives in the `Upstream`, nowhere else.
+built; the closure it returns runs once per call. State lives in the `Upstream`, nowhere else. Longer than most: it is the
+vocabulary that all else is written in.
 """
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import Future, get_running_loop
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +16,7 @@ from logging import getLogger
 from math import inf
 from typing import Any, Final, Protocol, TypeVar
 
-from fairlead.errors import ConfigError
+from fairlead.errors import ConfigError, Knowledge
 from fairlead.events import Event, Sink
 from fairlead.message import Request, Response
 
@@ -127,12 +128,15 @@ class Engine(Protocol):
 class Upstream:
     """The named service that calls go to: its live policy states and its sinks. State has this one home."""
 
-    __slots__ = ("_states", "name", "sinks")
+    __slots__ = ("_closed", "_states", "name", "sinks", "waiting")
 
     def __init__(self, name: str, sinks: tuple[Sink, ...] = ()) -> None:
         self.name = name
         self.sinks = sinks
         self._states: dict[tuple[type, str], tuple[Policy, Any]] = {}
+        self._closed = False
+        self.waiting: set[Future[bool]] = set()
+        """What calls wait for outside the engine; each becomes True once it came."""
 
     def state(self, recipe: Policy, make: Callable[[], S]) -> S:
         """The state of this recipe: one per kind and name, so that two pipelines over one upstream share it.
@@ -173,8 +177,43 @@ class Upstream:
             except Exception:
                 _logger.exception("%s: the sink %r failed", self.name, sink)
 
+    async def pause(self, seconds: float) -> None:
+        """Sleep between two attempts. Raises ConfigError as soon as the client is closed."""
+        loop = get_running_loop()
+        over = loop.create_future()
+        timer = loop.call_later(seconds, _come, over)
+        try:
+            await self.wait(over, Knowledge.UNKNOWN)
+        finally:
+            timer.cancel()
+
+    async def wait(self, future: Future[bool], knowledge: Knowledge) -> bool:
+        """What becomes of it. Raises ConfigError, with what is known of the request, if the client is closed before it came."""
+        came = False
+        if not self._closed:
+            self.waiting.add(future)
+            try:
+                came = await future
+            finally:
+                self.waiting.remove(future)
+        if self._closed and not came:
+            raise ConfigError("the client was closed", upstream=self.name, phase="waiting", knowledge=knowledge)
+        return came
+
+    def close(self) -> None:
+        """End all waiting, and what would begin to wait from now on. May be called again."""
+        self._closed = True
+        for future in tuple(self.waiting):
+            if not future.done() and not future.get_loop().is_closed():
+                future.set_result(False)
+
     def __repr__(self) -> str:
         return f"<Upstream {self.name}>"
+
+
+def _come(future: Future[bool]) -> None:
+    if not future.done():
+        future.set_result(True)
 
 
 def _always() -> bool:

@@ -117,6 +117,24 @@ async def test_who_is_cancelled_leaves_the_line():
 
 
 @virtual_time
+async def test_once_the_client_is_closed_nobody_waits():
+    upstream = Upstream("shop")
+    send, slots = bound(script((200, Pieces(b"a")), then=200), upstream, limit=1)
+    holding = await send(call(stream=True))
+    waiting = asyncio.ensure_future(send(call()))
+    await asyncio.sleep(0)
+    upstream.close()
+    for late in (waiting, send(call()), send(call(timeout=None))):
+        with pytest.raises(ConfigError, match="the client was closed") as caught:
+            await late
+        assert caught.value.knowledge is Knowledge.NOT_SENT
+    assert now() == 0.0
+    assert (slots.taken, len(slots.line), len(upstream.waiting)) == (1, 0, 0)
+    holding.close()
+    assert slots.taken == 0
+
+
+@virtual_time
 async def test_a_fault_frees_the_slot():
     send, slots = bound(script(ConnectFailed, KeyError), limit=1)
     with pytest.raises(ConnectFailed):
@@ -171,13 +189,18 @@ def test_it_explains_itself():
         st.one_of(st.just("come"), st.just("leave"), st.just("turn"), st.tuples(st.just("cancel"), st.integers(0, 20))),
         max_size=60,
     ),
+    closed=st.integers(0, 120),
 )
-def test_whatever_happens_slots_and_line_add_up(limit, deeds):
-    """Those inside never exceed the limit, nobody waits beside a free slot, and in the end nothing is taken."""
+def test_whatever_happens_slots_and_line_add_up(limit, deeds, closed):
+    """Those inside never exceed the limit, nobody waits beside a free slot, and in the end nothing is taken.
+
+    The client is closed before the deed of that number, if there are as many.
+    """
 
     @virtual_time
     async def story():
-        slots = Slots(limit)
+        upstream = Upstream("shop")
+        slots = Slots(limit, upstream)
         inside: list[asyncio.Task] = []
 
         async def visit(leave):
@@ -191,7 +214,9 @@ def test_whatever_happens_slots_and_line_add_up(limit, deeds):
                 slots.release()
 
         visits: list[tuple[asyncio.Task, asyncio.Event]] = []
-        for deed in deeds:
+        for number, deed in enumerate(deeds):
+            if number == closed:
+                upstream.close()
             if deed == "come":
                 leave = asyncio.Event()
                 visits.append((asyncio.ensure_future(visit(leave)), leave))
@@ -206,6 +231,6 @@ def test_whatever_happens_slots_and_line_add_up(limit, deeds):
         for _, leave in visits:
             leave.set()
         await asyncio.gather(*[task for task, _ in visits], return_exceptions=True)
-        assert (slots.taken, len(slots.line)) == (0, 0)
+        assert (slots.taken, len(slots.line), len(upstream.waiting)) == (0, 0, 0)
 
     story()

@@ -21,10 +21,11 @@ from fairlead.message import Response
 class Slots:
     """Counts calls under way, and keeps those who wait in the order they came."""
 
-    __slots__ = ("limit", "line", "taken")
+    __slots__ = ("limit", "line", "taken", "upstream")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, upstream: Upstream) -> None:
         self.limit = limit
+        self.upstream = upstream
         self.taken = 0
         self.line: OrderedDict[Future[bool], None] = OrderedDict()
 
@@ -45,13 +46,13 @@ class Slots:
         self.taken -= 1
 
     async def turn(self, deadline: float) -> bool:
-        """Wait for a slot: True with one, False without one at the deadline."""
+        """Wait for a slot: True with one, False without one at the deadline. Raises ConfigError once the client is closed."""
         loop = get_running_loop()
         grant: Future[bool] = loop.create_future()
         self.line[grant] = None
         timer = loop.call_at(deadline, self._expire, grant) if deadline < inf else None
         try:
-            return await grant
+            return await self.upstream.wait(grant, Knowledge.NOT_SENT)
         except BaseException:
             if grant.done() and not grant.cancelled() and grant.result():
                 self.release()
@@ -101,7 +102,7 @@ class ConcurrencyLimit:
         if self.limit is None:
             return send
         limit, waiting = self.limit, inf if self.waiting is None else self.waiting
-        slots = upstream.state(self, lambda: Slots(limit))
+        slots = upstream.state(self, lambda: Slots(limit, upstream))
 
         async def admit(call: Call) -> Response:
             if not slots.take():

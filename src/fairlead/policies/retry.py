@@ -8,7 +8,6 @@ outlasts the deadline, and what lost is closed before it. Nothing is held while 
 from __future__ import annotations
 
 import re
-from asyncio import sleep
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -114,7 +113,7 @@ class Retry:
                     cause = response
                 upstream.emit(Retried(name, call, request, attempt, pause, cause))
                 del cause  # its traceback leads here, and a circle would keep all that it leads past
-                await sleep(pause)
+                await upstream.pause(pause)
                 attempt += 1
                 call.attempt = attempt
 
