@@ -37,7 +37,7 @@ def check(data: bytes) -> None:
 def _told(cut: list[bytes]) -> tuple[bool, int, bool]:
     """Whether it answered, with what status, and whether that is a fault."""
     tunnel = Tunnel.__new__(Tunnel)
-    tunnel._held, tunnel._size, tunnel._status, tunnel._fault = bytearray(), 0, 0, ""
+    tunnel._held, tunnel._before, tunnel._status, tunnel._fault = bytearray(), 0, 0, ""
     tunnel._answered = _Answered()
     for piece in cut:
         tunnel.data_received(piece)

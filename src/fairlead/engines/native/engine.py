@@ -58,9 +58,7 @@ class Native:
             raise expired(call, started=started, phase="connecting")
         head = encode(request)
         idle = self._idle.get(request.origin)
-        connection = (self._take(idle, started, request.idempotent) if idle else None) or await self._dial(
-            call, started
-        )
+        connection = (self._take(idle, call, started) if idle else None) or await self._dial(call, started)
         try:
             await connection.begin(call, head, started)
         except Disconnected:
@@ -142,11 +140,11 @@ class Native:
             response.upgraded = body
         return response
 
-    def _take(self, idle: dict[Connection, None], now: float, idempotent: bool) -> Connection | None:
+    def _take(self, idle: dict[Connection, None], call: Call, now: float) -> Connection | None:
         """The idle connection that served last: it is the least likely to have been closed."""
         while idle:
             connection, _ = idle.popitem()
-            if connection.serves(now, idempotent):
+            if connection.serves(now, call.request.idempotent):
                 return connection
             connection.abort()
         return None
