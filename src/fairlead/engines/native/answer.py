@@ -236,7 +236,7 @@ class Answer:
         self.odd = "the peer closes it" if self._says_close() else ""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.complete:
                 return self._beyond_limits() or str(error)
             self.odd = _AFTER
