@@ -72,6 +72,9 @@ ODD = {
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
     "another protocol after the end": OK + b"Content-Length: 2\r\n\r\nok"
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    "another protocol after chunks with blanks in an extension": OK
+    + b"Transfer-Encoding: chunked\r\n\r\n2 ; a = b\r\nok\r\n0\r\n\r\n"
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 }
 
 
@@ -123,6 +126,21 @@ def test_a_fault_is_a_fault_however_it_is_cut(name, cuts):
 def test_a_fault_is_a_fault_byte_by_byte(name):
     wire = FAULTS[name]
     assert fed(wire, list(range(1, len(wire)))).fault
+
+
+@given(cuts=cuts())
+def test_another_protocol_does_not_undo_what_was_wrong_before_it(cuts):
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+    answer = fed(b"HTTP/1.1 103 Early\r\n\r\n" * 33 + switching, cuts)
+    assert "interim" in answer.fault
+    assert not answer.switch()
+
+
+@given(cuts=cuts())
+def test_a_bound_that_is_crossed_first_is_told_first(cuts):
+    chunk = b"3E9 ; a = b\r\n" + b"x" * 1001
+    answer = fed(OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"no line's end", cuts)
+    assert answer.too_large
 
 
 @pytest.mark.parametrize("name", ODD)
