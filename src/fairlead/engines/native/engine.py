@@ -27,8 +27,8 @@ from fairlead.url import Origin
 
 BUFFER: Final = 64 * 1024
 """One read buffer serves all connections: a read is one synchronous step (halves the cost of TLS)."""
-KEPT: Final = 16 * 1024 * 1024
-"""Bytes: glibc maps and unmaps what is larger than it ever saw freed, and the kernel fills each page again. Large bodies cost half so."""
+KEPT: Final = 31 * 1024 * 1024
+"""Bytes: glibc gives back at once what is larger than it ever saw freed, and the kernel fills each page anew: large bodies cost twice."""
 IDLE: Final = 100
 """Idle connections to all origins together, from which on a new one replaces the oldest."""
 
