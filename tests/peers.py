@@ -191,6 +191,16 @@ async def moment() -> None:
         await asyncio.wait_for(asyncio.get_running_loop().create_future(), 0.01)
 
 
+def loops() -> list[Any]:
+    """What makes each loop that the engines are tested on."""
+    found: list[Any] = [asyncio.SelectorEventLoop]
+    try:
+        import uvloop
+    except ImportError:
+        return found
+    return [*found, uvloop.new_event_loop]
+
+
 class Crowd:
     """A listener whose line is full: who comes now, waits at the door, connecting."""
 

@@ -24,7 +24,7 @@ from fairlead.message import Request
 from fairlead.response import Response
 from fairlead.testing import Cut, at_every_await, at_every_step
 from fairlead.url import split
-from peers import PATIENCE, Line, Peer, answer, authority, closed_port, echo, moment
+from peers import PATIENCE, Line, Peer, answer, authority, closed_port, echo, loops, moment
 
 ENGINES = ("native", "httpx2", "aiohttp")
 SECRET = "hunter2"
@@ -729,15 +729,6 @@ def scened(scheme: str, proxy_tls: bool) -> Callable[[Cut], Any]:
         assert sockets() == before
 
     return story
-
-
-def loops() -> list[Any]:
-    found: list[Any] = [asyncio.SelectorEventLoop]
-    try:
-        import uvloop
-    except ImportError:
-        return found
-    return [*found, uvloop.new_event_loop]
 
 
 WAYS = [("http", False), ("https", False), ("http", True), ("https", True)]

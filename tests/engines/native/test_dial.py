@@ -19,7 +19,7 @@ from fairlead.engines.native.dial import Reach
 from fairlead.engines.native.resolve import NEGATIVE_TTL
 from fairlead.errors import AttemptTimedOut, ConnectFailed
 from fairlead.testing import Cut, VirtualLoop, at_every_await, at_every_step
-from peers import PATIENCE, Crowd, Line, Peer, authority, echo, moment
+from peers import PATIENCE, Crowd, Line, Peer, authority, echo, loops, moment
 
 ENGINES = ("native", "httpx2", "aiohttp")
 
@@ -411,15 +411,6 @@ def scened(scene: Any, tmp: Path) -> Callable[[Cut], Any]:
         assert sockets() == before
 
     return story
-
-
-def loops() -> list[Any]:
-    found: list[Any] = [asyncio.SelectorEventLoop]
-    try:
-        import uvloop
-    except ImportError:
-        return found
-    return [*found, uvloop.new_event_loop]
 
 
 @pytest.mark.parametrize("loop", loops(), ids=lambda loop: loop.__module__.partition(".")[0])

@@ -22,7 +22,7 @@ import pytest
 from fairlead import ConfigError, HTTPClient, Response
 from fairlead.engines import native
 from fairlead.testing import Cut, at_every_await, at_every_step
-from peers import PATIENCE, Line, Peer, answer, authority
+from peers import PATIENCE, Line, Peer, answer, authority, loops
 
 BODY = b"x" * 3000
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -374,15 +374,6 @@ def torn(scene: Scene, complaints: list[str]) -> Callable[[Cut], Awaitable[None]
         assert complaints == []
 
     return story
-
-
-def loops() -> list[Any]:
-    found: list[Any] = [asyncio.SelectorEventLoop]
-    try:
-        import uvloop
-    except ImportError:
-        return found
-    return [*found, uvloop.new_event_loop]
 
 
 @pytest.mark.timeout(300)
