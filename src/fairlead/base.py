@@ -128,11 +128,13 @@ class BaseAPIClient:
         timeout: float | Timeout | Default | None = DEFAULT,
         deadline: float = inf,
         stream: bool = False,
+        priority: int = 0,
         **otherwise: Unpack[Otherwise],
     ) -> Response:
         """Send a request through the pipeline, or through what `otherwise` makes of it; a status is an answer, never an error.
 
-        `deadline` (loop time) is one's own caller's: an upstream that is cut short by it is not to blame.
+        `deadline` (loop time) is one's own caller's: an upstream that is cut short by it is not to blame. `priority` counts where calls
+        wait in line.
 
         Raises TransportError, TimedOut, Refused or ConfigError. With `stream=True` the response must be closed: prefer `stream()`.
         """
@@ -144,7 +146,7 @@ class BaseAPIClient:
         bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
         if bounds.total is not None and (due := clock() + bounds.total) < deadline:
             deadline = due
-        call = Call(request, bounds, deadline, stream, clock)
+        call = Call(request, bounds, deadline, stream, clock, priority)
         send = self._bound.otherwise(**otherwise) if otherwise else self._bound_send
         self._under_way += 1
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from fairlead.core import Pipeline, Policy, Send, Upstream
 from fairlead.keywords import DEFAULT, Auth, Default, for_one_call
-from fairlead.policies import CookieJar, Cookies, Redirect
+from fairlead.policies import CookieJar, Cookies, Fallback, Redirect
 
 KEPT: Final = 64
 """Pipelines that are kept beside a client's own: with credentials of many users, the oldest is made again when it returns."""
@@ -30,11 +30,13 @@ class Bound:
         self,
         auth: Auth | Default | None = DEFAULT,
         retry: Policy | Default | None = DEFAULT,
+        hedge: Policy | Default | None = DEFAULT,
+        fallback: Any = DEFAULT,
         follow_redirects: bool | None = None,
         cookies: CookieJar | Default | None = DEFAULT,
     ) -> Send:
         """The pipeline with what a call asks for; raises ConfigError for what cannot be."""
-        asked = auth, retry, follow_redirects, cookies
+        asked = auth, retry, hedge, fallback, follow_redirects, cookies
         if cookies is not DEFAULT and cookies is not None:  # a jar lives no longer than whoever made it keeps it
             return self._made(*asked)
         try:
@@ -52,6 +54,8 @@ class Bound:
         self,
         auth: Auth | Default | None,
         retry: Policy | Default | None,
+        hedge: Policy | Default | None,
+        fallback: Any,
         follow_redirects: bool | None,
         cookies: CookieJar | Default | None,
     ) -> Send:
@@ -60,6 +64,12 @@ class Bound:
             pipeline = pipeline.put("Auth", for_one_call(owner, "auth", auth))
         if retry is not DEFAULT:
             pipeline = pipeline.put("Retry", for_one_call(owner, "retry", retry))
+        if hedge is not DEFAULT:
+            hedged = for_one_call(owner, "hedge", hedge)
+            # A call is tried again or hedged: a hedge does both.
+            pipeline = (pipeline if hedged is None else pipeline.put("Retry", None)).put("Hedge", hedged)
+        if fallback is not DEFAULT:
+            pipeline = pipeline.put("Fallback", Fallback.of(fallback))
         if follow_redirects is not None:
             follows = for_one_call(owner, "follow_redirects", follow_redirects)
             # One that stands in the pipeline already has a limit of its own.

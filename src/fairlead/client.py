@@ -16,7 +16,7 @@ from fairlead.stream import Stream, caller
 from fairlead.url import Params, pairs, with_params
 
 T = TypeVar("T")
-SENDING: Final = frozenset({"timeout", *Otherwise.__annotations__})
+SENDING: Final = frozenset({"timeout", "priority", *Otherwise.__annotations__})
 """The keywords of a verb that are for `send`."""
 
 __all__ = ["BaseAPIClient", "HTTPClient"]

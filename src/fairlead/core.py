@@ -14,9 +14,9 @@ from functools import lru_cache
 from itertools import pairwise
 from logging import getLogger
 from math import inf
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
-from fairlead.errors import ConfigError, Knowledge
+from fairlead.errors import ConfigError, Knowledge, Refused
 from fairlead.events import Event, Sink
 from fairlead.message import Request, Response
 
@@ -70,7 +70,7 @@ class Timeout:
 class Call:
     """One logical request under way. Each attempt has its own (a fork), so that attempts never overwrite each other."""
 
-    __slots__ = ("allowance", "anonymous", "attempt", "clock", "deadline", "request", "stream", "timeout")
+    __slots__ = ("allowance", "anonymous", "attempt", "clock", "deadline", "priority", "request", "stream", "timeout")
 
     def __init__(
         self,
@@ -79,12 +79,15 @@ class Call:
         deadline: float = inf,
         stream: bool = False,
         clock: Callable[[], float] | None = None,
+        priority: int = 0,
     ) -> None:
         self.request = request
         self.timeout = timeout
         self.deadline = deadline
         """Absolute loop time; `inf` for none. Whoever waits, waits no longer."""
         self.stream = stream
+        self.priority = priority
+        """Who waits in line is served before those of a lower one, and turned away after them. 0 for most."""
         self.anonymous = False
         """Whether it has left the origin that credentials are meant for: an Auth policy then adds nothing."""
         self.attempt = 1
@@ -98,7 +101,7 @@ class Call:
         """A call of its own for one attempt."""
         fork: Call = _blank(Call)
         fork.request, fork.timeout, fork.deadline = self.request, self.timeout, self.deadline
-        fork.stream, fork.clock = self.stream, self.clock
+        fork.stream, fork.clock, fork.priority = self.stream, self.clock, self.priority
         fork.attempt, fork.allowance, fork.anonymous = attempt, self.allowance, self.anonymous
         return fork
 
@@ -125,18 +128,49 @@ class Engine(Protocol):
         ...
 
 
+class Shared(Protocol):
+    """What an upstream shares with its like in other processes, through a store. No call waits for a store that does not answer."""
+
+    members: int
+    """How many share, at the last count: at least 1."""
+
+    async def reserve(self, key: str, /, *, interval: float, burst: int, patience: float) -> float | None:
+        """Seconds until the turn of a call, where each has `interval` seconds and up to `burst` come at once.
+
+        More than `patience`: nothing is reserved, and that is when a turn would be free. None: the store does not answer.
+        """
+        ...
+
+    def start(self) -> None:
+        """Begin, on the loop that is running now. May be called again."""
+        ...
+
+    async def close(self) -> None:
+        """End. May be called again."""
+        ...
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Where processes share what they know of their upstreams: rate limits, circuits, budgets. `fairlead.sharing` has one in Redis."""
+
+    def share(self, upstream: Upstream, /) -> Shared: ...
+
+
 class Upstream:
     """The named service that calls go to: its live policy states and its sinks. State has this one home."""
 
-    __slots__ = ("_closed", "_states", "name", "sinks", "waiting")
+    __slots__ = ("_closed", "_states", "name", "shared", "sinks", "waiting")
 
     def __init__(self, name: str, sinks: tuple[Sink, ...] = ()) -> None:
         self.name = name
         self.sinks = sinks
+        self.shared: Shared | None = None
+        """Where more than one process keeps to one limit."""
         self._states: dict[tuple[type, str], tuple[Policy, Any]] = {}
         self._closed = False
-        self.waiting: set[Future[bool]] = set()
-        """What calls wait for outside the engine; each becomes True once it came."""
+        self.waiting: dict[Future[bool], Call | None] = {}
+        """What is waited for outside the engine, and the call that could be turned away meanwhile. Each becomes True once it came."""
 
     def state(self, recipe: Policy, make: Callable[[], S]) -> S:
         """The state of this recipe: one per kind and name, so that two pipelines over one upstream share it.
@@ -187,18 +221,27 @@ class Upstream:
         finally:
             timer.cancel()
 
-    async def wait(self, future: Future[bool], knowledge: Knowledge) -> bool:
-        """What becomes of it. Raises ConfigError, with what is known of the request, if the client is closed before it came."""
+    async def wait(self, future: Future[bool], knowledge: Knowledge, call: Call | None = None) -> bool:
+        """What becomes of it. Raises ConfigError, with what is known of the request, if the client is closed before it came.
+
+        With its `call`, which has not been sent, it may be turned away meanwhile: then the refusal is raised.
+        """
         came = False
         if not self._closed:
-            self.waiting.add(future)
+            self.waiting[future] = call
             try:
                 came = await future
             finally:
-                self.waiting.remove(future)
+                del self.waiting[future]
         if self._closed and not came:
             raise ConfigError("the client was closed", upstream=self.name, phase="waiting", knowledge=knowledge)
         return came
+
+    def turn_away(self, refusal: Callable[[Call], Refused | None]) -> None:
+        """Refuse, among the calls that wait in line, those for which there is a refusal: what they wait for would not help them."""
+        for future, call in tuple(self.waiting.items()):
+            if call is not None and not future.done() and (refused := refusal(call)) is not None:
+                future.set_exception(refused)
 
     def close(self) -> None:
         """End all waiting, and what would begin to wait from now on. May be called again."""
@@ -222,7 +265,7 @@ def _always() -> bool:
 
 ORDER: Final = (
     "Observe", "Fallback", "Cache", "Coalesce", "Redirect", "Retry", "Hedge",
-    "CircuitBreaker", "RateLimit", "ConcurrencyLimit", "Cookies", "Auth",
+    "CircuitBreaker", "RateLimit", "ConcurrencyLimit", "DeadlineHeader", "Cookies", "Auth",
 )  # fmt: skip
 """Our own policies, outermost first. `docs/design.md` says why each stands where it does."""
 

@@ -64,6 +64,9 @@ class Verb:
         timeout: float | Timeout | Default | None = DEFAULT,
         auth: Auth | Default | None = DEFAULT,
         retry: Policy | Default | None = DEFAULT,
+        hedge: Policy | Default | None = DEFAULT,
+        fallback: Any = DEFAULT,
+        priority: int | Default = DEFAULT,
         follow_redirects: bool | Default = DEFAULT,
         headers: HeaderTypes | Default = DEFAULT,
         raise_for_status: bool | Default = DEFAULT,
@@ -75,6 +78,9 @@ class Verb:
             "timeout": timeout if isinstance(timeout, Timeout | Default) else Timeout(timeout),
             "auth": auth,
             "retry": retry,
+            "hedge": hedge,
+            "fallback": fallback,
+            "priority": priority,
             "follow_redirects": follow_redirects,
             "headers": headers if isinstance(headers, Default) else Headers(headers),
             "raise_for_status": raise_for_status,
@@ -158,6 +164,8 @@ class Endpoint:
             client._bound.otherwise(
                 self.options.get("auth", DEFAULT),
                 self.options.get("retry", DEFAULT),
+                self.options.get("hedge", DEFAULT),
+                self.options.get("fallback", DEFAULT),
                 self.options.get("follow_redirects"),
             )
         except ConfigError as error:

@@ -33,6 +33,27 @@ class Retried(NamedTuple):
     cause: Response | BaseException
 
 
+class GaveUp(NamedTuple):
+    """Attempt number `attempt` failed by `cause` and might have been followed by another: why it is not."""
+
+    upstream: str
+    call: Hashable
+    request: Request
+    attempt: int
+    reason: str
+    cause: Response | BaseException
+
+
+class Hedged(NamedTuple):
+    """Attempt number `attempt` was sent beside those that had not answered within `delay` seconds."""
+
+    upstream: str
+    call: Hashable
+    request: Request
+    attempt: int
+    delay: float
+
+
 class Refused(NamedTuple):
     """A policy of ours sent nothing, and why."""
 
@@ -43,12 +64,21 @@ class Refused(NamedTuple):
 
 
 class FellBack(NamedTuple):
-    """The call failed by `cause` and was answered by something else."""
+    """The call failed by `cause` and was answered by something else: `to` names it."""
 
     upstream: str
     call: Hashable
     request: Request
     cause: Response | BaseException
+    to: str = ""
+
+
+class Held(NamedTuple):
+    """The upstream asked for `seconds` without calls to `origin`, and gets them."""
+
+    upstream: str
+    origin: str
+    seconds: float
 
 
 class CircuitOpened(NamedTuple):
@@ -74,6 +104,22 @@ class CircuitClosed(NamedTuple):
     origin: str
 
 
+class SharingLost(NamedTuple):
+    """The store that processes share their limits in is gone or slow: each goes on with its share, `members` being the last count."""
+
+    upstream: str
+    store: str
+    members: int
+    error: BaseException
+
+
+class SharingResumed(NamedTuple):
+    """The store that processes share their limits in is there again."""
+
+    upstream: str
+    store: str
+
+
 class Finished(NamedTuple):
     """A call ended: by a response (its body here, or ended) or by an error, after `attempt` attempts and `elapsed` seconds."""
 
@@ -86,5 +132,8 @@ class Finished(NamedTuple):
     error: BaseException | None
 
 
-Event = Started | Retried | Refused | FellBack | CircuitOpened | CircuitHalfOpened | CircuitClosed | Finished
+Event = (
+    Started | Retried | GaveUp | Hedged | Refused | FellBack | Held
+    | CircuitOpened | CircuitHalfOpened | CircuitClosed | SharingLost | SharingResumed | Finished
+)  # fmt: skip
 Sink = Callable[[Event], object]

@@ -13,7 +13,7 @@ from typing import Any, Final, TypedDict, cast
 
 from fairlead.auth import Basic
 from fairlead.body import Content, Data, Files
-from fairlead.core import Engine, Policy, Timeout
+from fairlead.core import Engine, Policy, Store, Timeout
 from fairlead.engines.coding import accepted
 from fairlead.engines.guard import Guard
 from fairlead.engines.wire import EngineName
@@ -69,6 +69,8 @@ class Options(TypedDict, total=False):
     allow_origins: tuple[str, ...]
     sinks: tuple[Sink, ...]
     health_path: str
+    deadline_header: str | None
+    shared: Store | str | None
 
 
 class Chosen(Options):
@@ -108,6 +110,8 @@ DEFAULTS: Final[Chosen] = {
     "allow_origins": (),
     "sinks": (),
     "health_path": "",
+    "deadline_header": None,
+    "shared": None,
 }
 
 SETTINGS: Final[Mapping[str, Any]] = {
@@ -131,6 +135,8 @@ SETTINGS: Final[Mapping[str, Any]] = {
     "raise_for_status": bool,
     "engine": str,
     "health_path": str,
+    "deadline_header": str,
+    "shared": str,
 }
 """What the environment may say, and as which type."""
 
@@ -162,6 +168,8 @@ KINDS: Final[Mapping[str, tuple[tuple[type | None, ...], str]]] = {
     "allow_origins": (_MANY, "a tuple of origins"),
     "sinks": (_MANY, "a tuple of sinks"),
     "health_path": ((str,), "a string"),
+    "deadline_header": ((str, None), "the name of a header field, such as X-Request-Timeout"),
+    "shared": ((Store, str, None), "a URL such as redis://localhost:6379, or a Store"),
 }
 """What a keyword may be, as types and in words. Headers and params are checked as they are read; an engine, as it is made."""
 
@@ -171,6 +179,8 @@ class Otherwise(TypedDict, total=False):
 
     auth: Auth | Default | None
     retry: Policy | Default | None
+    hedge: Policy | Default | None
+    fallback: Any
     follow_redirects: bool | None
     cookies: CookieJar | Default | None
 
@@ -182,6 +192,7 @@ class CallOptions(Otherwise, total=False):
     headers: HeaderTypes | None
     timeout: float | Timeout | Default | None
     raise_for_status: bool | None
+    priority: int
 
 
 class BodyOptions(CallOptions, total=False):
@@ -240,7 +251,11 @@ def for_one_call(owner: type, name: str, value: Any) -> Any:
         if _is(value, kinds):
             return value
     else:
-        mend = {"auth": 'Bearer("..."), (name, password), or None', "retry": "Retry(...), or None"}[name]
+        mend = {
+            "auth": 'Bearer("..."), (name, password), or None',
+            "retry": "Retry(...), or None",
+            "hedge": "Hedge(...), or None",
+        }[name]
         if name == "auth" and isinstance(value, tuple) and len(value) == 2:
             return Basic(*value)
         if value is None or (hasattr(value, "bind") and not isinstance(value, type)):

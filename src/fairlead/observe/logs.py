@@ -1,7 +1,7 @@
 """What happens, as records of the logger `fairlead`: facts as `extra` fields, so that any formatter shows them.
 
-DEBUG at a call's start, INFO at its end (DEBUG where it was cancelled: a race has losers), WARNING for a retry, a refusal, a
-fallback and an opened circuit. Values of a query and sensitive headers are never shown; below its level nothing is formatted.
+DEBUG at a call's start and at a hedge, INFO at its end (DEBUG where it was cancelled: a race has losers), WARNING for a retry and
+for one that was given up, a refusal, a fallback, an opened circuit, an upstream that asks to be left alone, and a lost store. Values of a query and sensitive headers are never shown; below its level nothing is formatted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from fairlead.events import (
     Event,
     FellBack,
     Finished,
+    GaveUp,
+    Hedged,
+    Held,
     Refused,
     Retried,
+    SharingLost,
+    SharingResumed,
     Started,
 )
 from fairlead.message import Request, Response
@@ -55,8 +60,24 @@ def _log(event: Event) -> None:
         level = DEBUG if isinstance(event.error, CancelledError) else INFO
         if logger.isEnabledFor(level):
             _finished(level, event)
+    elif isinstance(event, Hedged):
+        if logger.isEnabledFor(DEBUG):
+            url = shown(event.request.url)
+            extra = {**_request(event.request, url), "attempt": event.attempt, "delay_seconds": event.delay}
+            extra["upstream"] = event.upstream
+            logger.debug(
+                "%s %s: attempt %d beside, after %.3f s",
+                event.request.method,
+                url,
+                event.attempt,
+                event.delay,
+                extra=extra,
+            )
     elif logger.isEnabledFor(WARNING):
-        _noted(event)
+        if isinstance(event, Retried | GaveUp | Refused | FellBack):
+            _noted(event)
+        else:
+            _noted_of_upstream(event)
 
 
 def _finished(level: int, event: Finished) -> None:
@@ -75,21 +96,33 @@ def _finished(level: int, event: Finished) -> None:
     logger.log(level, "%s %s: %s in %.3f s", event.request.method, url, answer, event.elapsed, extra=extra)
 
 
-def _noted(event: Retried | Refused | FellBack | CircuitOpened | CircuitHalfOpened | CircuitClosed) -> None:
+def _noted_of_upstream(
+    event: Held | CircuitOpened | CircuitHalfOpened | CircuitClosed | SharingLost | SharingResumed,
+) -> None:
     extra: dict[str, Any] = {"upstream": event.upstream}
-    if isinstance(event, CircuitOpened | CircuitHalfOpened | CircuitClosed):
-        extra["origin"] = event.origin
-        if isinstance(event, CircuitOpened):
-            extra |= {"seconds": event.seconds, "reason": event.reason}
-            logger.warning("%s: circuit opened for %.3g s: %s", event.origin, event.seconds, event.reason, extra=extra)
+    if isinstance(event, SharingLost | SharingResumed):
+        extra["store"] = event.store
+        if isinstance(event, SharingLost):
+            extra |= {"members": event.members, "cause": told(event.error)}
+            message = "%s: %s does not answer (%s): limits go on at a share of 1/%d"
+            logger.warning(message, event.upstream, event.store, extra["cause"], event.members, extra=extra)
         else:
-            logger.info(
-                "%s: circuit %s",
-                event.origin,
-                "closed" if isinstance(event, CircuitClosed) else "half-open",
-                extra=extra,
-            )
+            logger.info("%s: %s answers again: limits are shared", event.upstream, event.store, extra=extra)
         return
+    extra["origin"] = event.origin
+    if isinstance(event, Held):
+        extra["seconds"] = event.seconds
+        logger.warning("%s: asks to be left alone for %.3g s", event.origin, event.seconds, extra=extra)
+    elif isinstance(event, CircuitOpened):
+        extra |= {"seconds": event.seconds, "reason": event.reason}
+        logger.warning("%s: circuit opened for %.3g s: %s", event.origin, event.seconds, event.reason, extra=extra)
+    else:
+        told_state = "closed" if isinstance(event, CircuitClosed) else "half-open"
+        logger.info("%s: circuit %s", event.origin, told_state, extra=extra)
+
+
+def _noted(event: Retried | GaveUp | Refused | FellBack) -> None:
+    extra: dict[str, Any] = {"upstream": event.upstream}
     url = shown(event.request.url)
     extra |= _request(event.request, url)
     method = event.request.method
@@ -98,9 +131,14 @@ def _noted(event: Retried | Refused | FellBack | CircuitOpened | CircuitHalfOpen
         extra |= {"attempt": event.attempt, "delay_seconds": event.delay, "cause": cause}
         message = "%s %s: attempt %d failed (%s), the next in %.3f s"
         logger.warning(message, method, url, event.attempt, cause, event.delay, extra=extra)
+    elif isinstance(event, GaveUp):
+        cause = told(event.cause)
+        extra |= {"attempt": event.attempt, "reason": event.reason, "cause": cause}
+        message = "%s %s: attempt %d failed (%s) and is not tried again: %s"
+        logger.warning(message, method, url, event.attempt, cause, event.reason, extra=extra)
     elif isinstance(event, FellBack):
-        extra["cause"] = told(event.cause)
-        logger.warning("%s %s: fell back (%s)", method, url, extra["cause"], extra=extra)
+        extra |= {"cause": told(event.cause), "to": event.to}
+        logger.warning("%s %s: fell back (%s) to %s", method, url, extra["cause"], event.to, extra=extra)
     else:
         extra["cause"] = told(event.error)
         logger.warning("%s %s: refused (%s)", method, url, extra["cause"], extra=extra)

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from logging import getLogger
 from typing import TYPE_CHECKING, Final
 
-from fairlead.events import Event, FellBack, Finished, Retried, Started
+from fairlead.events import Event, FellBack, Finished, GaveUp, Hedged, Retried, Started
 from fairlead.observe.logs import told
 from fairlead.url import shown
 from fairlead.version import __version__
@@ -39,9 +39,11 @@ class Traces:
             self._start(event)
         elif isinstance(event, Finished):
             self._end(event)
-        elif isinstance(event, Retried | FellBack) and (span := self._spans.get(event.call)) is not None:
-            name = "retry" if isinstance(event, Retried) else "fallback"
+        elif isinstance(event, Retried | GaveUp | FellBack) and (span := self._spans.get(event.call)) is not None:
+            name = {Retried: "retry", GaveUp: "gave_up", FellBack: "fallback"}[type(event)]
             span.add_event(name, {"cause": told(event.cause)})
+        elif isinstance(event, Hedged) and (span := self._spans.get(event.call)) is not None:
+            span.add_event("hedge", {"attempt": event.attempt})
 
     def _start(self, event: Started) -> None:
         request = event.request

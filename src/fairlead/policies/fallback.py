@@ -42,6 +42,13 @@ class Fallback:
     name: str = field(default="default", kw_only=True)
     place: ClassVar[str] = "Fallback"
 
+    @staticmethod
+    def of(given: Any) -> Fallback | None:
+        """What a `fallback=` means: a Fallback, a list of answers to try in turn, one answer, or None for none."""
+        if given is None or isinstance(given, Fallback):
+            return given
+        return Fallback(given)
+
     def explain(self) -> str:
         told = "a function" if callable(self.answer) else "a given answer"
         return (

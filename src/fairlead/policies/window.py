@@ -28,7 +28,7 @@ class Window:
 
     def count(self, now: float, failed: bool) -> None:
         if now >= self._edge:
-            self._turn(now)
+            self.turn(now)
         self._current[failed] += 1
 
     @property
@@ -39,7 +39,8 @@ class Window:
     def failed(self) -> int:
         return sum(failed for _, failed in self._buckets)
 
-    def _turn(self, now: float) -> None:
+    def turn(self, now: float) -> None:
+        """Drop what is older than the window."""
         slot = int(now // self._width)
         for _ in range(min(BUCKETS, slot - self._slot)):
             self._current = [0, 0]
