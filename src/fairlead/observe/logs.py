@@ -138,7 +138,7 @@ def _noted(event: Retried | GaveUp | Refused | FellBack) -> None:
         logger.warning(message, method, url, event.attempt, cause, event.reason, extra=extra)
     elif isinstance(event, FellBack):
         extra |= {"cause": told(event.cause), "to": event.to}
-        logger.warning("%s %s: fell back (%s) to %s", method, url, extra["cause"], event.to, extra=extra)
+        logger.warning("%s %s: fell back to %s (%s)", method, url, event.to, extra["cause"], extra=extra)
     else:
         extra["cause"] = told(event.error)
         logger.warning("%s %s: refused (%s)", method, url, extra["cause"], extra=extra)

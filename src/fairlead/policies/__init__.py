@@ -1,17 +1,27 @@
-"""What happens to a call on its way: each policy is a recipe, a rule and one closure, in a file of its own."""
+"""What happens to a call on its way: each policy is a recipe, a rule and one closure, in a file of its own.
+
+Those that a plain client has not are imported when they are asked for: a program that starts often should not pay for them.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from fairlead.core import Policy
+from fairlead.policies.budget import Budget
 from fairlead.policies.circuit import CircuitBreaker
-from fairlead.policies.cookies import CookieJar, Cookies
 from fairlead.policies.fallback import Fallback
 from fairlead.policies.limit import ConcurrencyLimit
 from fairlead.policies.observe import Observe
-from fairlead.policies.redirect import Redirect
 from fairlead.policies.retry import Retry
 
+if TYPE_CHECKING:
+    from fairlead.policies.cookies import CookieJar, Cookies
+    from fairlead.policies.redirect import Redirect
+
 __all__ = [
+    "Budget",
     "CircuitBreaker",
     "ConcurrencyLimit",
     "CookieJar",
@@ -22,6 +32,19 @@ __all__ = [
     "Retry",
     "standard",
 ]
+
+_LATER: Final = {
+    "CookieJar": "cookies",
+    "Cookies": "cookies",
+    "Redirect": "redirect",
+}
+"""Names, and the modules they come from."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
 
 
 def standard(
