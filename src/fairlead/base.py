@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from asyncio import AbstractEventLoop, Future, get_running_loop, wait
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from math import inf
 from threading import get_ident
 from types import FunctionType, TracebackType
@@ -34,7 +35,7 @@ from fairlead.message import Request, Response
 from fairlead.observe import sinks
 from fairlead.policies import Cookies, Redirect, standard
 from fairlead.stream import caller
-from fairlead.url import Origin, join, pairs, shown, split, with_params
+from fairlead.url import Origin, join, pairs, relative, shown, split, with_params
 
 HEALTH: Final = Timeout(total=5.0)
 DRAIN: Final = 1.0
@@ -86,6 +87,7 @@ class BaseAPIClient:
         self._default_headers = default_headers(chosen["headers"])
 
         self.upstream = Upstream(self.name, (*sinks(traces=bool(chosen["trace_enabled"])), *chosen["sinks"]))
+        self.upstream.relative = partial(relative, base=self._base, params={name for name, _ in self._default_params})
         self.engine = engines.create(
             chosen["engine"],
             engines.Wire(
@@ -165,6 +167,22 @@ class BaseAPIClient:
                 self._ended()
         response.upstream = self.name
         return response
+
+    async def instead(self, call: Call, target: str, /) -> Response:
+        """This upstream's answer to another's call: below its own base URL, by its own policies, and with no secret of the other's."""
+        if self._origin is None:
+            raise ConfigError(f"{self.name} stands in for another and has no base_url: pass one")
+        from fairlead.policies.redirect import carried
+
+        asked = call.request
+        headers = self._default_headers.under(carried(asked.headers, elsewhere=True, bodiless=False))
+        target = with_params(self._base + target, self._default_params)
+        request = Request.build(asked.method, self._origin, target, headers, asked.content)
+        request.idempotent = asked.idempotent
+        # Without its own fallback, so that two that stand in for each other do not ask each other for ever.
+        return await self.send(
+            request, deadline=call.deadline, stream=call.stream, priority=call.priority, fallback=None
+        )
 
     async def health_check(self) -> bool:
         """Whether a GET of `health_path` (default: the base URL) answers below 500 within 5 s, in one attempt. Never raises."""

@@ -160,13 +160,15 @@ class Store(Protocol):
 class Upstream:
     """The named service that calls go to: its live policy states and its sinks. State has this one home."""
 
-    __slots__ = ("_closed", "_states", "name", "shared", "sinks", "waiting")
+    __slots__ = ("_closed", "_states", "name", "relative", "shared", "sinks", "waiting")
 
     def __init__(self, name: str, sinks: tuple[Sink, ...] = ()) -> None:
         self.name = name
         self.sinks = sinks
         self.shared: Shared | None = None
         """Where more than one process keeps to one limit."""
+        self.relative: Callable[[str], str] = str
+        """A target as one's caller gave it: without the path and the params that every call here has."""
         self._states: dict[tuple[type, str], tuple[Policy, Any]] = {}
         self._closed = False
         self.waiting: dict[Future[bool], Call | None] = {}

@@ -36,7 +36,7 @@ class Response:
     """One answer. Buffered: `content` is here. A stream: read it with `aiter_bytes()` and its kin, inside its `async with`."""
 
     __slots__ = (
-        "_content", "_headers", "_history", "_pairs", "_seconds", "_trailers", "request", "status_code", "upstream",
+        "_content", "_fallback", "_headers", "_history", "_pairs", "_seconds", "_trailers", "request", "status_code", "upstream",
     )  # fmt: skip
 
     is_closed: bool = True
@@ -165,6 +165,15 @@ class Response:
     @history.setter
     def history(self, before: tuple[Response, ...]) -> None:
         self._history = before
+
+    @property
+    def fallback(self) -> str | None:
+        """What answered in place of the upstream: a client's name, a function's, or "a given answer"; None where it answered itself."""
+        return getattr(self, "_fallback", None)
+
+    @fallback.setter
+    def fallback(self, told: str) -> None:
+        self._fallback = told
 
     def when_closed(self, callback: Callable[[], object]) -> None:
         """Run `callback` once the body has ended, however it does: now, when it is here or closed already."""

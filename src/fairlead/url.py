@@ -7,7 +7,7 @@ odd, can choose another host (RFC 3986 section 3; RFC 9110 section 4.3.1 for the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -147,6 +147,17 @@ def shown(url: str) -> str:
         return place
     names = [part.partition("=")[0] for part in query.split("&")]
     return place + "?" + "&".join([f"{name}=***" for name in names if name])
+
+
+def relative(target: str, *, base: str, params: Collection[str]) -> str:
+    """A target without the path it was joined to, and without the query's pairs of these names."""
+    path, mark, query = target.removeprefix(base).partition("?")
+    if mark and params:
+        from urllib.parse import unquote_plus
+
+        query = "&".join([pair for pair in query.split("&") if unquote_plus(pair.partition("=")[0]) not in params])
+        mark = "?" if query else ""
+    return path + mark + query
 
 
 def text(value: object) -> str:

@@ -133,7 +133,7 @@ async def test_an_opened_circuit_is_a_warning_and_its_way_back_is_not(records):
 async def test_a_fallback_is_a_warning(records):
     await bound(script(ConnectFailed), Fallback([]))(call())
     assert [record.levelname for record in records] == ["DEBUG", "WARNING", "INFO"]
-    assert records[1].getMessage() == "GET https://shop.test/x: fell back (ConnectFailed: could not connect)"
+    assert records[1].getMessage() == "GET https://shop.test/x: fell back to a given answer (ConnectFailed: could not connect)"
 
 
 @virtual_time
