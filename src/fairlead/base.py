@@ -15,13 +15,14 @@ from threading import get_ident
 from types import FunctionType, TracebackType
 from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 
-from fairlead import engines, forks
-from fairlead.bound import Bound
-from fairlead.core import Call, Pipeline, Timeout, Upstream
+from fairlead import forks
+from fairlead.bound import Bound, whole
+from fairlead.core import Call, Engine, Pipeline, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.keywords import (
     DEFAULT,
     Auth,
+    Chosen,
     Default,
     Options,
     Otherwise,
@@ -33,7 +34,7 @@ from fairlead.keywords import (
 )
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
-from fairlead.policies import Cookies, Redirect, standard
+from fairlead.policies import standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, relative, shown, split, with_params
 
@@ -88,21 +89,7 @@ class BaseAPIClient:
 
         self.upstream = Upstream(self.name, (*sinks(traces=bool(chosen["trace_enabled"])), *chosen["sinks"]))
         self.upstream.relative = partial(relative, base=self._base, params={name for name, _ in self._default_params})
-        self.engine = engines.create(
-            chosen["engine"],
-            engines.Wire(
-                verify=chosen["verify"],
-                cert=chosen["cert"],
-                proxy=chosen["proxy"],
-                trust_env=chosen["trust_env"],
-                uds=chosen["uds"],
-                guard=chosen["guard"],
-                http2=chosen["http2"],
-                max_keepalive_connections=chosen["max_keepalive_connections"],
-                keepalive_expiry=chosen["keepalive_expiry"],
-                max_connection_age=chosen["max_connection_age"],
-            ),
-        )
+        self.engine = _engine(chosen)
         policies = chosen["policies"]
         if policies is None:
             policies = standard(
@@ -112,13 +99,10 @@ class BaseAPIClient:
                 limit=chosen["max_connections"],
             )
         pipeline = Pipeline(tuple(policies)).put("Auth", for_one_call(cls, "auth", self.auth))
-        redirect = Redirect(limit=chosen["max_redirects"])
-        if chosen["follow_redirects"]:
-            pipeline = pipeline.put("Redirect", redirect)
-        if chosen["cookies"] is not None:
-            pipeline = pipeline.put("Cookies", Cookies(chosen["cookies"]))
-        self.pipeline = pipeline
-        self._bound = Bound(cls, pipeline, redirect, self.engine.send, self.upstream)
+        redirects = chosen["max_redirects"]
+        followed = redirects if chosen["follow_redirects"] else None
+        self.pipeline = pipeline = whole(pipeline, redirects=followed, cookies=chosen["cookies"])
+        self._bound = Bound(cls, pipeline, redirects, self.engine.send, self.upstream)
         self._bound_send = self._bound.send
         for declared in _declared(cls):
             declared.prepare(self)
@@ -295,6 +279,27 @@ class BaseAPIClient:
             f"{self.name}: {origin} is not {self._origin}, and would be given its credentials; "
             f"use another client, or allow_origins=({str(origin)!r},)"
         )
+
+
+def _engine(chosen: Chosen) -> Engine:
+    """The engine that moves a client's bytes; imported with the first client, as a program that starts often may have none."""
+    from fairlead import engines
+
+    return engines.create(
+        chosen["engine"],
+        engines.Wire(
+            verify=chosen["verify"],
+            cert=chosen["cert"],
+            proxy=chosen["proxy"],
+            trust_env=chosen["trust_env"],
+            uds=chosen["uds"],
+            guard=chosen["guard"],
+            http2=chosen["http2"],
+            max_keepalive_connections=chosen["max_keepalive_connections"],
+            keepalive_expiry=chosen["keepalive_expiry"],
+            max_connection_age=chosen["max_connection_age"],
+        ),
+    )
 
 
 def _declared(cls: type) -> Iterator[Declared]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fairlead.core import Pipeline, Policy, Send, Upstream
 from fairlead.keywords import DEFAULT, Auth, Default, for_one_call
-from fairlead.policies import CookieJar, Cookies, Fallback, Redirect
+from fairlead.policies import Fallback
+
+if TYPE_CHECKING:
+    from fairlead.policies import CookieJar
 
 KEPT: Final = 64
 """Pipelines that are kept beside a client's own: with credentials of many users, the oldest is made again when it returns."""
@@ -15,11 +18,11 @@ KEPT: Final = 64
 class Bound:
     """All over the same upstream, and so over the same state. `send` is the client's own."""
 
-    __slots__ = ("_engine", "_kept", "_owner", "_redirect", "_upstream", "pipeline", "send")
+    __slots__ = ("_engine", "_kept", "_owner", "_redirects", "_upstream", "pipeline", "send")
 
-    def __init__(self, owner: type, pipeline: Pipeline, redirect: Redirect, engine: Send, upstream: Upstream) -> None:
+    def __init__(self, owner: type, pipeline: Pipeline, redirects: int, engine: Send, upstream: Upstream) -> None:
         self._owner = owner
-        self._redirect = redirect
+        self._redirects = redirects
         self._engine = engine
         self._upstream = upstream
         self._kept: dict[object, Send] = {}
@@ -74,8 +77,27 @@ class Bound:
             follows = for_one_call(owner, "follow_redirects", follow_redirects)
             # One that stands in the pipeline already has a limit of its own.
             if not (follows and any(getattr(policy, "place", None) == "Redirect" for policy in pipeline.policies)):
-                pipeline = pipeline.put("Redirect", self._redirect if follows else None)
+                pipeline = pipeline.put("Redirect", _redirect(self._redirects) if follows else None)
         if cookies is not DEFAULT:
             jar = for_one_call(owner, "cookies", cookies)
-            pipeline = pipeline.put("Cookies", None if jar is None else Cookies(jar))
+            pipeline = pipeline.put("Cookies", None if jar is None else _cookies(jar))
         return pipeline.bind(self._engine, self._upstream)
+
+
+def whole(pipeline: Pipeline, *, redirects: int | None, cookies: CookieJar | None) -> Pipeline:
+    """The pipeline with what a client's keywords ask for, imported where they do: few ask for it."""
+    if redirects is not None:
+        pipeline = pipeline.put("Redirect", _redirect(redirects))
+    return pipeline if cookies is None else pipeline.put("Cookies", _cookies(cookies))
+
+
+def _redirect(limit: int) -> Policy:
+    from fairlead.policies import Redirect
+
+    return Redirect(limit=limit)
+
+
+def _cookies(jar: CookieJar) -> Policy:
+    from fairlead.policies import Cookies
+
+    return Cookies(jar)

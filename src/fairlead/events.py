@@ -3,10 +3,9 @@
 `call` is the same object in every event of one call, and says no more than that. Seconds are floats.
 A sink may have a method `listens()`: where it answers False at a call's start, it is not told of that call's start and end, only
 of what goes wrong in between. They are named tuples and
-no frozen dataclasses, because two are made in every call and a frozen dataclass takes three times as long to make.
+no frozen dataclasses, because two are made in every call and a frozen dataclass takes three times as long to make; their
+annotations are no strings, because those are compiled one by one when this is imported.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple

@@ -5,25 +5,25 @@ In that order; what nobody says is as `DEFAULTS` has it. Longer than most: a tab
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from math import inf
 from ssl import SSLContext
-from typing import Any, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
-from fairlead.auth import Basic
 from fairlead.body import Content, Data, Files
 from fairlead.core import Engine, Policy, Store, Timeout
-from fairlead.engines.coding import accepted
-from fairlead.engines.guard import Guard
-from fairlead.engines.wire import EngineName
 from fairlead.errors import ConfigError
 from fairlead.events import Sink
 from fairlead.headers import Headers, HeaderTypes
-from fairlead.policies import CookieJar
 from fairlead.settings import options as from_environment
 from fairlead.url import Origin, Params, ready, shown, split
 from fairlead.version import __version__
+
+if TYPE_CHECKING:
+    from fairlead.engines import EngineName, Guard
+    from fairlead.policies import CookieJar
 
 
 class Default(Enum):
@@ -141,7 +141,9 @@ SETTINGS: Final[Mapping[str, Any]] = {
 """What the environment may say, and as which type."""
 
 _MANY: Final = (tuple, list, set, frozenset)
-KINDS: Final[Mapping[str, tuple[tuple[type | None, ...], str]]] = {
+Kind = type | str | None
+"""A class, or where most programs never import it, its module and name: of what was never imported nothing can be one."""
+KINDS: Final[Mapping[str, tuple[tuple[Kind, ...], str]]] = {
     "base_url": ((str,), "a string, such as https://host"),
     "name": ((str, None), "a string"),
     "timeout": ((int, float, Timeout, None), "a number of seconds, a Timeout, or None"),
@@ -154,14 +156,14 @@ KINDS: Final[Mapping[str, tuple[tuple[type | None, ...], str]]] = {
     "max_connection_age": ((int, float, None), "a number of seconds, or None for no bound"),
     "follow_redirects": ((bool,), "True or False"),
     "max_redirects": ((int,), "a whole number above 0"),
-    "cookies": ((CookieJar, None), "a CookieJar()"),
+    "cookies": (("fairlead.policies.cookies:CookieJar", None), "a CookieJar()"),
     "http2": ((bool,), "True or False"),
     "verify": ((bool, str, SSLContext), "True, False, a path, or an SSLContext"),
     "cert": ((str, tuple, None), "a path, or (certificate, key)"),
     "proxy": ((str, None), "a URL as a string"),
     "trust_env": ((bool,), "True or False"),
     "uds": ((str, None), "the path of a Unix socket as a string"),
-    "guard": ((Guard, None), "a Guard()"),
+    "guard": (("fairlead.engines.guard:Guard", None), "a Guard()"),
     "trace_enabled": ((bool, None), "True, False or None"),
     "raise_for_status": ((bool,), "True or False"),
     "policies": ((*_MANY, None), "a tuple of policies"),
@@ -257,16 +259,25 @@ def for_one_call(owner: type, name: str, value: Any) -> Any:
             "hedge": "Hedge(...), or None",
         }[name]
         if name == "auth" and isinstance(value, tuple) and len(value) == 2:
+            from fairlead.auth import Basic
+
             return Basic(*value)
         if value is None or (hasattr(value, "bind") and not isinstance(value, type)):
             return value
     raise _wrong(owner, name, value, mend)
 
 
-def _is(value: object, kinds: tuple[type | None, ...]) -> bool:
+def _is(value: object, kinds: tuple[Kind, ...]) -> bool:
     if value is None or isinstance(value, bool):  # a bool is an int to Python, and to nobody else
         return (None if value is None else bool) in kinds
-    return isinstance(value, tuple(kind for kind in kinds if kind is not None))
+    return isinstance(value, tuple(_class(kind) for kind in kinds if kind is not None))
+
+
+def _class(kind: type | str) -> Any:
+    if isinstance(kind, type):
+        return kind
+    module, _, name = kind.partition(":")
+    return getattr(sys.modules.get(module), name, ())
 
 
 def _wrong(owner: type, name: str, value: object, mend: str) -> ConfigError:
@@ -277,6 +288,8 @@ def _wrong(owner: type, name: str, value: object, mend: str) -> ConfigError:
 
 def default_headers(own: HeaderTypes | None) -> Headers:
     """The header fields of every request of a client: its own, over those of the library."""
+    from fairlead.engines.coding import accepted
+
     headers = Headers({"Accept": "*/*", "Accept-Encoding": accepted(), "User-Agent": f"fairlead/{__version__}"})
     return headers.under(Headers(own))
 

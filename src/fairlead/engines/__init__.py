@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from fairlead.core import Engine
-from fairlead.engines.guard import Guard
-from fairlead.engines.proxy import Proxies
 from fairlead.engines.wire import EngineName, Limits, Wire
 from fairlead.errors import ConfigError
 
+if TYPE_CHECKING:
+    from fairlead.engines.guard import Guard
+    from fairlead.engines.proxy import Proxies
+
 __all__ = ["EngineName", "Guard", "Limits", "Wire", "create"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Guard":  # the one that most clients have not
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fairlead.engines.guard import Guard
+
+    return Guard
 
 
 def create(engine: EngineName | Engine, wire: Wire) -> Engine:
@@ -45,7 +56,11 @@ def create(engine: EngineName | Engine, wire: Wire) -> Engine:
 
 def _connected(engine: EngineName | Engine, wire: Wire) -> Proxies | None:
     """The proxies that lead to the origins; raises ConfigError where what was asked for cannot hold together."""
-    proxies = Proxies.of(wire)
+    proxies = None
+    if wire.proxy is not None or wire.trust_env:
+        from fairlead.engines.proxy import Proxies
+
+        proxies = Proxies.of(wire)
     if wire.guard is not None:
         if engine != "native" or wire.http2:
             raise ConfigError("guard= is kept by the native engine alone: use engine='native', without http2=True")

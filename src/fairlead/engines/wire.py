@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fairlead.engines.guard import Guard
 from fairlead.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from fairlead.engines.guard import Guard
 
 EngineName = Literal["native", "httpx2", "aiohttp"]
 
