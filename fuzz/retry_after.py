@@ -6,8 +6,8 @@ from math import isfinite
 
 from fuzz.source import Source
 
+from fairlead.dates import retry_after
 from fairlead.headers import Headers
-from fairlead.policies.retry import retry_after
 
 VALUES = (
     b"1", b"0", b"1.5", b"-1", b"1e9", b"999999999", b"9999999999", b"Sun, 06 Nov 1994 08:49:37 GMT", b"Mon, 01 Jan 0000 00:00:00 GMT",

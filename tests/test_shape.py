@@ -22,7 +22,7 @@ SOURCE = ROOT / "src" / "fairlead"
 LAYERS = """
     errors version
     headers signature typed url
-    body
+    body dates
     request
     response
     arriving
@@ -30,11 +30,12 @@ LAYERS = """
     events forks jar stream tasks
     core parts
     auth engines observe policies settings
-    keywords
+    sharing
+    keywords caller
     bound
     base
     client dialect
-    endpoint fetch gather problem proxy testing transport
+    asgi endpoint fetch gather problem proxy testing transport
     fastapi
     gateway
     demo

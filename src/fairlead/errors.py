@@ -172,8 +172,18 @@ class StatusError(FairleadError):
         self.response = response
 
     @property
+    def message(self) -> str:
+        said = super().message
+        return said if (seconds := self.retry_after) is None else f"{said} and asks for {seconds:.10g} s without calls"
+
+    @property
     def status_code(self) -> int:
         return self.response.status_code
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the upstream asks to be left alone, or None."""
+        return self.response.retry_after
 
     def __reduce__(self) -> tuple[type[StatusError], tuple[Response]]:
         return type(self), (self.response,)

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from fairlead.errors import FairleadError, Refused, StatusError, TimedOut
-from fairlead.policies.retry import retry_after
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -26,7 +25,7 @@ def verdict(error: BaseException | None) -> tuple[int, float | None]:
     if isinstance(error, Refused):
         return 503, error.retry_after
     if isinstance(error, StatusError) and error.status_code in {429, 503}:
-        return 503, retry_after(error.response.headers)
+        return 503, error.retry_after
     return 502, None
 
 

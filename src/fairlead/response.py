@@ -1,6 +1,7 @@
 """A response, with httpx's names: raw pairs inside, the rest computed on demand. Here its body is here; in `arriving.py` it is to come.
 
 `when_closed` serves both: what holds something for a response gives it back there, so no policy needs a second path for streams.
+Longer than most: the names are many.
 """
 
 from __future__ import annotations
@@ -105,6 +106,13 @@ class Response:
     @property
     def is_error(self) -> bool:
         return self.status_code >= 400
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the upstream asks to be left alone: by `retry-after-ms`, or `Retry-After`, a number or a date."""
+        from fairlead.dates import retry_after
+
+        return retry_after(self.headers)
 
     @property
     def content(self) -> bytes:

@@ -18,6 +18,9 @@ from fairlead.policies.retry import Retry
 
 if TYPE_CHECKING:
     from fairlead.policies.cookies import CookieJar, Cookies
+    from fairlead.policies.deadline import DeadlineHeader
+    from fairlead.policies.hedge import Hedge
+    from fairlead.policies.rate import RateLimit
     from fairlead.policies.redirect import Redirect
 
 __all__ = [
@@ -26,8 +29,11 @@ __all__ = [
     "ConcurrencyLimit",
     "CookieJar",
     "Cookies",
+    "DeadlineHeader",
     "Fallback",
+    "Hedge",
     "Observe",
+    "RateLimit",
     "Redirect",
     "Retry",
     "standard",
@@ -36,6 +42,9 @@ __all__ = [
 _LATER: Final = {
     "CookieJar": "cookies",
     "Cookies": "cookies",
+    "DeadlineHeader": "deadline",
+    "Hedge": "hedge",
+    "RateLimit": "rate",
     "Redirect": "redirect",
 }
 """Names, and the modules they come from."""
@@ -53,7 +62,7 @@ def standard(
     """The pipeline of a client that asks for nothing else, outermost first."""
     return (
         Observe(),
-        Retry(retries=retries, delay=delay, backoff=backoff),
+        Retry(retries=retries, delay=delay, throttled_delay=max(1.0, delay), backoff=backoff),
         CircuitBreaker(),
         ConcurrencyLimit(limit=limit),
     )

@@ -2,45 +2,62 @@
 
 Not sent: any method may try again. Answered or unknown: only a request that means the same twice (RFC 9110 section 9.2.2), or
 carries an idempotency key. The pause is fully jittered, so that callers who failed together do not return together; it never
-outlasts the deadline, and what lost is closed before it. Nothing is held while pausing: limits and circuits stand inside.
+outlasts the deadline, and what lost is closed before it. Nothing is held while pausing: limits and circuits stand inside. How many
+may try again at once is the budget's to say: without one, retries make of an upstream that is slow one that is down.
 """
 
 from __future__ import annotations
 
-import re
+from asyncio import get_running_loop
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from math import inf
-from time import time
 from typing import ClassVar, Final
 
 from fairlead.core import Call, Send, Upstream
-from fairlead.errors import AttemptTimedOut, ConfigError, Knowledge, ProtocolError, TransportError
-from fairlead.events import Retried
-from fairlead.headers import Headers
-from fairlead.message import Response
+from fairlead.dates import parse as _timestamp  # noqa: F401
+from fairlead.dates import retry_after as retry_after
+from fairlead.errors import (
+    AttemptTimedOut,
+    ConfigError,
+    FairleadError,
+    Knowledge,
+    ProtocolError,
+    StatusError,
+    TransportError,
+)
+from fairlead.events import GaveUp, Retried
+from fairlead.message import Request, Response
+from fairlead.policies.budget import Budget, is_number
 from fairlead.policies.jitter import chance
 
-STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
-PATIENCE: Final = 120.0
-"""Seconds that a peer may ask to wait where no deadline says it."""
+Outcome = Response | FairleadError
 
-_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
-_DATE: Final = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT").fullmatch
+STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """Up to `retries` more attempts, after a random pause of at most `min(max_delay, delay * backoff**n)` seconds.
 
-    `Retry-After` is added to the pause; asked to wait longer than the deadline leaves, the answer is handed out at once.
+    `throttled_delay` stands for `delay` after a 429, or a 503 that says when to come again. `Retry-After` is added to the pause. Asked
+    to wait longer than the deadline leaves, or than `max_retry_after` seconds, or with the `budget` spent, the answer is handed out, or
+    the error raised, at once; the event GaveUp says why. `budget=None` bounds nothing but each call's own attempts.
+
+    `when(request, outcome)` is asked about each answer and each error of ours: True tries again, False does not, None leaves it to the
+    rule. True for a POST may do twice what it does.
     """
 
     retries: int = 2
     delay: float = 0.05
+    throttled_delay: float = 1.0
     backoff: float = 2.0
     max_delay: float = 20.0
+    max_retry_after: float = 120.0
     statuses: frozenset[int] = STATUSES
+    budget: Budget | None = field(default_factory=Budget)
+    when: Callable[[Request, Outcome], bool | None] | None = None
     name: str = "default"
     random: Callable[[], float] = field(default=chance, repr=False, compare=False)
     """Uniform in [0, 1)."""
@@ -49,40 +66,80 @@ class Retry:
     def __post_init__(self) -> None:
         if type(self.retries) is not int or self.retries < 0:
             raise ConfigError(f"Retry: retries={self.retries!r} is not a whole number from 0 on")
-        for name, least in (("delay", 0), ("backoff", 1), ("max_delay", 0)):
-            if not least <= (number := getattr(self, name)) < inf:
-                raise ConfigError(f"Retry: {name}={number!r} is not a number from {least} on")
+        least = {"delay": 0, "throttled_delay": 0, "backoff": 1, "max_delay": 0, "max_retry_after": 0}
+        for name, from_ in least.items():
+            if not is_number(number := getattr(self, name)) or not from_ <= number < inf:
+                raise ConfigError(f"Retry: {name}={number!r} is not a number from {from_} on")
+        if not isinstance(self.budget, Budget | None):
+            raise ConfigError(f"Retry: budget={self.budget!r} is no budget: pass Budget(...), or None for no bound")
+        if self.when is not None and (not callable(self.when) or iscoroutinefunction(self.when)):
+            raise ConfigError(
+                f"Retry: when={self.when!r} cannot be asked: pass a plain function of request and outcome"
+            )
 
     def explain(self) -> str:
         if not self.retries:
             return "retry: never"
         attempts = "1 more attempt" if self.retries == 1 else f"{self.retries} more attempts"
-        pauses = ", ".join(f"{self.cap(attempt):g}" for attempt in range(1, min(self.retries, 4) + 1))
+        shown = range(1, min(self.retries, 4) + 1)
+        pauses, throttled = (
+            ", ".join(f"{self.cap(attempt, throttled=slow):g}" for attempt in shown) for slow in (False, True)
+        )
+        more = ", ..." if self.retries > 4 else ""
         return (
-            f"retry: up to {attempts} where that is safe, after a random pause of at most {pauses}"
-            f"{', ...' if self.retries > 4 else ''} s; Retry-After is kept, the deadline never passed"
+            f"retry: up to {attempts} where that is safe{' or `when` says so' if self.when else ''}, after a random pause of at most"
+            f" {pauses}{more} s, throttled {throttled}{more} s, {self.budget.explain() if self.budget else 'without a budget'};"
+            f" Retry-After is kept up to {self.max_retry_after:g} s, the deadline never passed"
         )
 
-    def cap(self, attempt: int) -> float:
+    def cap(self, attempt: int, *, throttled: bool = False) -> float:
         """The longest pause after attempt number `attempt`."""
         try:
-            return min(self.max_delay, self.delay * self.backoff ** (attempt - 1))
+            return min(
+                self.max_delay, (self.throttled_delay if throttled else self.delay) * self.backoff ** (attempt - 1)
+            )
         except OverflowError:
             return self.max_delay
+
+    def again(self, request: Request | None, outcome: Outcome) -> bool:
+        """Whether another attempt is safe, and may help: the rule, and before it `when`. A request that nobody knows is not safe."""
+        if isinstance(outcome, ConfigError) or (request is not None and not request.replayable):
+            return False
+        if self.when is not None and request is not None and (said := self.when(request, outcome)) is not None:
+            return said
+        safe = request is not None and request.idempotent
+        if isinstance(outcome, Response):
+            return safe and outcome.status_code in self.statuses
+        if isinstance(outcome, ProtocolError) and outcome.too_large:
+            return False  # it would be again
+        return isinstance(outcome, TransportError | AttemptTimedOut) and (
+            safe or outcome.knowledge is Knowledge.NOT_SENT
+        )
+
+    def pause(self, attempt: int, left: float, *, asked: float = 0.0, throttled: bool = False) -> float | str:
+        """Seconds between attempt number `attempt` and the next, or why there is none, with `left` seconds until the deadline."""
+        if attempt > self.retries:
+            return f"{attempt} attempts were made"
+        if asked >= left:
+            return f"asked to wait {_told(asked)} s, and {_told(left)} s are left"
+        if asked > self.max_retry_after:
+            return f"asked to wait {_told(asked)} s, and {self.max_retry_after:g} s is the longest that is waited"
+        pause = asked + self.cap(attempt, throttled=throttled) * self.random()
+        if pause >= left:
+            return f"the pause would be {_told(pause)} s, and {_told(left)} s are left"
+        return pause
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
         if not self.retries:
             return send
-        name, retries, statuses, cap, jitter = (
-            upstream.name,
-            self.retries,
-            self.statuses,
-            self.cap,
-            self.random,
-        )
+        retrying = Retrying(self, upstream)
+        after, spending = retrying.after, retrying.spending
+        statuses, rule = self.statuses, self.when is None
 
         async def retry(call: Call) -> Response:
             request = call.request
+            if spending is not None:
+                spending.call(call.clock())
             if type(request.content) is not bytes and not request.replayable:
                 return await send(call)
             idempotent = request.idempotent
@@ -91,28 +148,23 @@ class Retry:
                 fork = call.fork(attempt)
                 if idempotent:
                     fork.allowance = call.timeout.among
-                cause: Response | BaseException
                 try:
                     response = await send(fork)
-                except (TransportError, AttemptTimedOut) as error:
-                    if attempt > retries or not (idempotent or error.knowledge is Knowledge.NOT_SENT):
+                except FairleadError as error:
+                    if (pause := after(attempt, request, error, call)) is None:
                         raise
-                    if isinstance(error, ProtocolError) and error.too_large:
-                        raise  # it would be again
-                    pause = cap(attempt) * jitter()
-                    if pause >= remaining(call):
-                        raise
-                    cause = error
                 else:
-                    if response.status_code not in statuses or not idempotent or attempt > retries:
+                    if rule and response.status_code not in statuses:
                         return response
-                    pause = cap(attempt) * jitter() + (retry_after(response.headers) or 0.0)
-                    if pause >= remaining(call):
+                    try:
+                        pause = after(attempt, request, response, call)
+                    except BaseException:  # of `when`
+                        response.close()
+                        raise
+                    if pause is None:
                         return response
                     response.close()
-                    cause = response
-                upstream.emit(Retried(name, call, request, attempt, pause, cause))
-                del cause  # its traceback leads here, and a circle would keep all that it leads past
+                    del response
                 await upstream.pause(pause)
                 attempt += 1
                 call.attempt = attempt
@@ -120,35 +172,43 @@ class Retry:
         return retry
 
 
-def remaining(call: Call) -> float:
-    """Seconds that a pause may take."""
-    return call.deadline - call.clock() if call.deadline < inf else PATIENCE
+class Retrying:
+    """A recipe at work on an upstream: what follows an attempt, told to its sinks."""
+
+    __slots__ = ("recipe", "spending", "upstream")
+
+    def __init__(self, recipe: Retry, upstream: Upstream) -> None:
+        self.recipe = recipe
+        self.upstream = upstream
+        self.spending = recipe.budget.of(upstream) if recipe.budget is not None else None
+
+    def after(self, attempt: int, request: Request | None, outcome: Outcome, call: Call | None) -> float | None:
+        """Seconds to pause before the next attempt; None if none is to follow. What might have been followed by one, is told why."""
+        if isinstance(outcome, StatusError) and outcome.request is request:
+            answer: Outcome = outcome.response
+        else:
+            answer = outcome
+        recipe = self.recipe
+        if not recipe.again(request, answer):
+            return None
+        now = call.clock() if call is not None else get_running_loop().time()
+        left = max(0.0, call.deadline - now) if call is not None else inf
+        asked: float | None = getattr(answer, "retry_after", None)
+        status = answer.status_code if isinstance(answer, Response) else 0
+        throttled = status == 429 or (status == 503 and asked is not None)
+        verdict = recipe.pause(attempt, left, asked=asked or 0.0, throttled=throttled)
+        if not isinstance(verdict, str) and self.spending is not None and not self.spending.charge(now):
+            verdict = f"the budget is spent, {self.spending.recipe.explain().removeprefix('from a budget of ')}"
+        if isinstance(verdict, str):
+            if isinstance(outcome, FairleadError):
+                outcome.add_note(f"not tried again: {verdict}")
+            if request is not None:
+                self.upstream.emit(GaveUp(self.upstream.name, call or request, request, attempt, verdict, answer))
+            return None
+        if request is not None:
+            self.upstream.emit(Retried(self.upstream.name, call or request, request, attempt, verdict, answer))
+        return verdict
 
 
-def retry_after(headers: Headers, now: Callable[[], float] = time) -> float | None:
-    """Seconds a peer asks to wait: `retry-after-ms`, or `Retry-After` (RFC 9110 section 10.2.3); None for what is neither.
-
-    A date is read against the answer's own `Date`, so that clocks that differ do no harm.
-    """
-    if (milliseconds := headers.get("retry-after-ms")) is not None and _SECONDS(milliseconds):
-        return float(milliseconds) / 1000
-    if (value := headers.get("retry-after")) is None:
-        return None
-    if _SECONDS(value):
-        return float(value)
-    if (until := _timestamp(value)) is None:
-        return None
-    since = _timestamp(headers.get("date", ""))
-    return max(0.0, until - (now() if since is None else since))
-
-
-def _timestamp(date: str) -> float | None:
-    """Seconds since 1970 of an IMF-fixdate (RFC 9110 section 5.6.7)."""
-    if _DATE(date) is None:
-        return None
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return None
+def _told(seconds: float) -> str:
+    return f"{round(seconds, 2):.10g}"
