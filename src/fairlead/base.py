@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Final, Protocol, Self, Unpack
 
 from fairlead import forks
 from fairlead.bound import Bound, whole
-from fairlead.core import Call, Engine, Pipeline, Timeout, Upstream
+from fairlead.caller import asked
+from fairlead.core import Call, Engine, Pipeline, Store, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.keywords import (
     DEFAULT,
@@ -89,6 +90,8 @@ class BaseAPIClient:
 
         self.upstream = Upstream(self.name, (*sinks(traces=bool(chosen["trace_enabled"])), *chosen["sinks"]))
         self.upstream.relative = partial(relative, base=self._base, params={name for name, _ in self._default_params})
+        if chosen["shared"] is not None:
+            self.upstream.shared = _store(chosen["shared"]).share(self.upstream)
         self.engine = _engine(chosen)
         policies = chosen["policies"]
         if policies is None:
@@ -101,7 +104,9 @@ class BaseAPIClient:
         pipeline = Pipeline(tuple(policies)).put("Auth", for_one_call(cls, "auth", self.auth))
         redirects = chosen["max_redirects"]
         followed = redirects if chosen["follow_redirects"] else None
-        self.pipeline = pipeline = whole(pipeline, redirects=followed, cookies=chosen["cookies"])
+        self.pipeline = pipeline = whole(
+            pipeline, redirects=followed, cookies=chosen["cookies"], deadline_header=chosen["deadline_header"]
+        )
         self._bound = Bound(cls, pipeline, redirects, self.engine.send, self.upstream)
         self._bound_send = self._bound.send
         for declared in _declared(cls):
@@ -132,11 +137,13 @@ class BaseAPIClient:
         bounds = self.timeout if timeout is DEFAULT else Timeout.of(timeout)
         if bounds.total is not None and (due := clock() + bounds.total) < deadline:
             deadline = due
+        if (inherited := asked()) is not None and inherited.deadline < deadline:
+            deadline = inherited.deadline
         call = Call(request, bounds, deadline, stream, clock, priority)
         send = self._bound.otherwise(**otherwise) if otherwise else self._bound_send
         self._under_way += 1
         try:
-            response = await send(call)
+            response = await (send(call) if inherited is None else inherited.carry(send, call))
             if stream and not response.is_closed:
                 self._under_way += 1
                 response.when_closed(self._ended)
@@ -180,17 +187,22 @@ class BaseAPIClient:
         return response.status_code < 500
 
     def explain(self) -> str:
-        """The pipeline in words, outermost first, with its numbers."""
+        """The pipeline in words, outermost first, with its numbers, and the worst that a call of it can come to."""
+        from fairlead.policies.worst import worst
+
         total, among = self.timeout.total, self.timeout.among
         lines = [
             f"{self.name} -> {self.base_url or 'any origin'}",
             f"  a call has {'no bound' if total is None else f'{total:g} s'}, an attempt that a retry may follow {among:g} s",
+            f"  at the worst, one call takes {worst(self.pipeline.policies, self.timeout)}",
         ]
         lines += [
             f"  {number}. {step.explain() if hasattr(step, 'explain') else step}"
             for number, step in enumerate(self.pipeline.policies, 1)
         ]
-        return "\n".join([*lines, f"  then the {type(self.engine).__name__.lower()} engine"])
+        lines.append(f"  then the {type(self.engine).__name__.lower()} engine")
+        shared = self.upstream.shared
+        return "\n".join(lines if shared is None else [*lines, f"  shared {shared.explain()}"])
 
     async def close(self, drain: float | None = None) -> None:
         """No call begins any more; those under way have `drain` seconds to end, and then are ended. Closes every connection.
@@ -213,12 +225,18 @@ class BaseAPIClient:
                 await wait({self._emptied}, timeout=seconds)
         finally:
             self.upstream.close()
-            await self.engine.close()
+            try:
+                if self.upstream.shared is not None:
+                    await self.upstream.shared.close()
+            finally:
+                await self.engine.close()
 
     def forked(self) -> None:
         """In a child: the loop and the connections are the parent's."""
         self._forked, self._loop, self._runs = True, None, bool
         getattr(self.engine, "forked", bool)()
+        if self.upstream.shared is not None:
+            self.upstream.shared.forked()
 
     def _ended(self) -> None:
         """One call less is under way."""
@@ -232,6 +250,8 @@ class BaseAPIClient:
             raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
         self._loop = loop = forks.settle(self, self._loop, forked=self._forked)
         self._clock, self._runs, self._thread = loop.time, loop.is_running, get_ident()
+        if self.upstream.shared is not None:
+            self.upstream.shared.start()
 
     async def __aenter__(self) -> Self:
         self._adopt()
@@ -255,8 +275,10 @@ class BaseAPIClient:
             source=self,
         )
         if not loop.is_closed():
-            engine = self.engine
+            engine, shared = self.engine, self.upstream.shared
             loop.call_soon_threadsafe(lambda: loop.create_task(engine.close()))
+            if shared is not None:
+                loop.call_soon_threadsafe(lambda: loop.create_task(shared.close()))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.base_url or 'without base_url'}>"
@@ -300,6 +322,14 @@ def _engine(chosen: Chosen) -> Engine:
             max_connection_age=chosen["max_connection_age"],
         ),
     )
+
+
+def _store(told: Store | str) -> Store:
+    if isinstance(told, str):
+        from fairlead.sharing import RedisStore
+
+        return RedisStore(told)
+    return told
 
 
 def _declared(cls: type) -> Iterator[Declared]:

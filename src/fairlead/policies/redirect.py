@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 from urllib.parse import quote_from_bytes, urljoin, urlsplit
 
-from fairlead.core import Call, Send, Upstream
+from fairlead.core import Call, Send, Timeout, Upstream
 from fairlead.errors import ConfigError, Knowledge, ProtocolError
 from fairlead.headers import Headers, is_sensitive
 from fairlead.message import Request, Response
+from fairlead.policies.worst import Worst
 from fairlead.url import Origin, split
 
 STATUSES: Final = frozenset({301, 302, 303, 307, 308})
@@ -50,6 +51,9 @@ class Redirect:
 
     def explain(self) -> str:
         return f"redirect: up to {self.limit}, without credentials from the first other origin on"
+
+    def worst(self, hop: Worst, timeout: Timeout) -> Worst:
+        return hop.times(self.limit + 1)
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
         limit = self.limit
