@@ -32,7 +32,7 @@ LAYERS = """
     auth engines observe policies settings
     sharing
     keywords caller
-    bound
+    bound inbound
     base
     client dialect
     asgi endpoint fetch gather problem proxy testing transport

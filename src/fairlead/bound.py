@@ -84,10 +84,14 @@ class Bound:
         return pipeline.bind(self._engine, self._upstream)
 
 
-def whole(pipeline: Pipeline, *, redirects: int | None, cookies: CookieJar | None) -> Pipeline:
+def whole(
+    pipeline: Pipeline, *, redirects: int | None, cookies: CookieJar | None, deadline_header: str | None
+) -> Pipeline:
     """The pipeline with what a client's keywords ask for, imported where they do: few ask for it."""
     if redirects is not None:
         pipeline = pipeline.put("Redirect", _redirect(redirects))
+    if deadline_header is not None:
+        pipeline = pipeline.put("DeadlineHeader", _deadline_header(deadline_header))
     return pipeline if cookies is None else pipeline.put("Cookies", _cookies(cookies))
 
 
@@ -95,6 +99,12 @@ def _redirect(limit: int) -> Policy:
     from fairlead.policies import Redirect
 
     return Redirect(limit=limit)
+
+
+def _deadline_header(name: str) -> Policy:
+    from fairlead.policies import DeadlineHeader
+
+    return DeadlineHeader(name)
 
 
 def _cookies(jar: CookieJar) -> Policy:

@@ -5,7 +5,8 @@
     @app.get("/trip/{city}")
     async def trip(city: str, weather: Use[Weather]): ...
 
-The lifespan also installs what answers their errors and asks for their health; `install` does that by itself.
+The lifespan also installs what answers their errors, asks for their health, and lets a caller's deadline and leaving reach the calls;
+`install` does that by itself.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request, WebSocket
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocketState
 
+from fairlead.asgi import Caller
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.gather import gather
 from fairlead.policies.circuit import verdict
+from fairlead.policies.deadline import HEADER
 from fairlead.problem import MEDIA_TYPE, problem
 from fairlead.proxy import passthrough
 from fairlead.settings import make
@@ -55,11 +59,13 @@ else:
 
 
 def lifespan(
-    *clients: type[Any] | AbstractAsyncContextManager[Any] | Callable[[], Any], then: Lifespan | None = None
+    *clients: type[Any] | AbstractAsyncContextManager[Any] | Callable[[], Any],
+    then: Lifespan | None = None,
+    deadline_header: str | None = HEADER,
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
     """Opens clients in order, runs the application's own lifespan `then` inside, and closes in reverse.
 
-    Unless `install` was called, it is: with `GET /health`, where that path is free.
+    Unless `install` was called, it is: with `GET /health`, where that path is free, and the `deadline_header` that is given here.
 
     A class is built from its settings, an instance is taken as it is, and a function is called: it may be async, or yield its
     client as a context manager does. When one cannot open, those before it are closed.
@@ -72,10 +78,13 @@ def lifespan(
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[Mapping[str, Any]]:
+        before = len(app.exception_handlers), len(app.user_middleware)
         if FairleadError not in app.exception_handlers:
             free = all(getattr(route, "path", None) != "/health" for route in app.routes)
-            install(app, health="/health" if free else None)
-            # An application that is starting has built its error handling already: without ours.
+            install(app, health="/health" if free else None, deadline_header=deadline_header)
+        _hear(app, deadline_header)
+        if before != (len(app.exception_handlers), len(app.user_middleware)):
+            # An application that is starting has built what stands around its routes already: without ours.
             app.middleware_stack = app.build_middleware_stack()
         if not hasattr(app.state, _KEY):
             setattr(app.state, _KEY, [])
@@ -139,8 +148,11 @@ def _live(connection: HTTPConnection) -> list[Any]:
     return live
 
 
-def install(app: Starlette, *, health: str | None = "/health") -> None:
+def install(app: Starlette, *, health: str | None = "/health", deadline_header: str | None = HEADER) -> None:
     """Answer the errors of calls as problem documents (RFC 9457), and `GET health` with the health of all clients.
+
+    A caller's `deadline_header` (None: none is read) bounds the calls made for it, and they end when it leaves: unless the application
+    has a middleware `fairlead.asgi.Caller` of its own.
 
     504 for a time-out, 503 with `Retry-After` for a refusal or an upstream that is overloaded, 502 for everything else. A
     ConfigError is a mistake of ours, and stays a 500. A mounted application has handlers of its own: install there too.
@@ -148,6 +160,14 @@ def install(app: Starlette, *, health: str | None = "/health") -> None:
     app.add_exception_handler(FairleadError, _answer)  # type: ignore[arg-type]  # of HTTP and WebSocket routes alike
     if health is not None:
         app.add_route(health, _health, methods=["GET"], include_in_schema=False)
+    _hear(app, deadline_header)
+
+
+def _hear(app: Starlette, deadline_header: str | None) -> None:
+    """Outermost, so that all of the application is ended at once; unless it has one already."""
+    ours: Any = Caller
+    if all(layer.cls is not ours for layer in app.user_middleware):
+        app.user_middleware.insert(0, Middleware(Caller, deadline_header=deadline_header))
 
 
 async def _answer(connection: HTTPConnection, error: FairleadError) -> Response | None:

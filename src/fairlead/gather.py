@@ -16,6 +16,7 @@ from inspect import isawaitable
 from math import inf
 from typing import Any, Literal, TypeVar
 
+from fairlead import caller
 from fairlead.errors import ConfigError, DeadlineExceeded
 from fairlead.parts import Gathered, Part, milliseconds
 from fairlead.tasks import fault, never_run, safe, stop
@@ -32,7 +33,7 @@ async def gather(
     within: float | None = None,
     default: Mapping[str, Any] | None = None,
 ) -> Gathered:
-    """All parts at once. After `within` seconds the pending ones are cancelled, and are a `timeout`.
+    """All parts at once. After `within` seconds, or at the deadline of whoever asked, the pending ones are cancelled, and are a `timeout`.
 
     The first failure of a `required` part cancels the rest and is raised as it is, with a note naming the part; one that is
     late raises DeadlineExceeded. `default` fills the data of a part that has none; its status stays what it was.
@@ -42,7 +43,9 @@ async def gather(
     _check(parts, names, fills, within)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    tasks = {name: ensure_future(part) for name, part in parts.items() if part is not None}
+    with caller.within(within) as due:  # calls tell their upstreams of it
+        tasks = {name: ensure_future(part) for name, part in parts.items() if part is not None}
+    late_by = f"within {within:g} s" if within is not None and due >= began + within else "before the caller's deadline"
     vital: dict[Future[Any], str] = {tasks[name]: name for name in names}
     waited: set[Future[Any]] = set(tasks.values())
     ended: dict[Future[Any], float] = {}
@@ -55,7 +58,7 @@ async def gather(
 
     for task in waited:
         task.add_done_callback(settle)
-    timer = None if within is None else loop.call_later(within, _open, gate)
+    timer = None if due == inf else loop.call_at(due, _open, gate)
     try:
         if waited:
             await gate
@@ -65,7 +68,7 @@ async def gather(
             if task not in vital:
                 continue
             if task in late:
-                raise DeadlineExceeded(f"required part {vital[task]!r} gave no answer within {within:g} s")
+                raise DeadlineExceeded(f"required part {vital[task]!r} gave no answer {late_by}")
             if (error := fault(task)) is not None:
                 error.add_note(f"required part {vital[task]!r}")
                 raise error
@@ -82,7 +85,7 @@ async def gather(
         if name not in tasks:
             part = Part("skipped")
         elif tasks[name] in late:
-            part = Part("timeout", milliseconds(opened - began), f"no answer within {within:g} s")
+            part = Part("timeout", milliseconds(opened - began), f"no answer {late_by}")
         else:
             part = Part.ended(tasks[name], ended.get(tasks[name], opened) - began)
         if part.status != "ok" and name in fills:
