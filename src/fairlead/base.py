@@ -101,7 +101,12 @@ class BaseAPIClient:
                 backoff=chosen["retry_backoff"],
                 limit=chosen["max_connections"],
             )
+        self.max_retries, self.retry_delay = chosen["max_retries"], chosen["retry_delay"]
+        self.retry_backoff = chosen["retry_backoff"]
+        """These three are for a `_retry_with_backoff` of one's own to read."""
         pipeline = Pipeline(tuple(policies)).put("Auth", for_one_call(cls, "auth", self.auth))
+        if cls._retry_with_backoff is not BaseAPIClient._retry_with_backoff:
+            pipeline = pipeline.put("Retry", _hook(self, pipeline))
         redirects = chosen["max_redirects"]
         followed = redirects if chosen["follow_redirects"] else None
         self.pipeline = pipeline = whole(
@@ -174,6 +179,15 @@ class BaseAPIClient:
         return await self.send(
             request, deadline=call.deadline, stream=call.stream, priority=call.priority, fallback=None
         )
+
+    async def _retry_with_backoff(self, func: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> T:
+        """What comes of `func(*args, **kwargs)`, tried again by the numbers and the rule of this client's Retry.
+
+        A subclass that overrides it has each of its calls sent through it: see `docs/policies/retry.md`.
+        """
+        from fairlead.policies.hook import retried
+
+        return await retried(self.pipeline, self.upstream, func, *args, **kwargs)
 
     async def health_check(self) -> bool:
         """Whether a GET of `health_path` (default: the base URL) answers below 500 within 5 s, in one attempt. Never raises."""
@@ -330,6 +344,12 @@ def _store(told: Store | str) -> Store:
 
         return RedisStore(told)
     return told
+
+
+def _hook(client: BaseAPIClient, pipeline: Pipeline) -> Policy:
+    from fairlead.policies.hook import Hook
+
+    return Hook(client, pipeline)
 
 
 def _declared(cls: type) -> Iterator[Declared]:

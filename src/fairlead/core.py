@@ -141,8 +141,16 @@ class Shared(Protocol):
         """
         ...
 
+    def explain(self) -> str:
+        """Through what, in words, without credentials."""
+        ...
+
     def start(self) -> None:
         """Begin, on the loop that is running now. May be called again."""
+        ...
+
+    def forked(self) -> None:
+        """This is a child now, and the parent goes on with what was begun."""
         ...
 
     async def close(self) -> None:
