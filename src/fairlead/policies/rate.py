@@ -1,0 +1,177 @@
+"""A call goes when it is its turn: as often as the upstream allows, and not before the time it asks for.
+
+Each call knows its turn as it comes, and waits once and exactly so long, or is refused at once: by a wait that it could not outlast
+nobody is helped. It stands inside retry, as a quota is of attempts, and outside the concurrency limit, so that nobody holds a slot
+while waiting for a turn.
+"""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from math import inf
+from time import time
+from typing import ClassVar, Generic, TypeVar
+
+from fairlead.core import Call, Send, Upstream
+from fairlead.errors import ConfigError
+from fairlead.events import Held
+from fairlead.message import Response
+from fairlead.policies.gcra import Paced
+from fairlead.policies.hints import THROTTLED, hold, speaks
+from fairlead.policies.line import Line
+from fairlead.policies.opening import Opening
+from fairlead.url import Origin
+
+L = TypeVar("L", bound=Line)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `rate` calls in any `per` seconds to each origin (None: any number); the rest wait for their turn.
+
+    Up to `burst` go at once, after as long without any as they take up. Nobody waits longer than its deadline, `Timeout.wait` or
+    `wait` seconds (None: no bound of its own; 0: nobody waits): LimitReached, with `retry_after`, says so at once. With `hints`, an
+    upstream that asks to be left alone is, for at most `max_hold` seconds each time. What is known is kept for `origins` of them.
+    """
+
+    rate: float | None
+    per: float = 1.0
+    _: KW_ONLY
+    burst: int = 1
+    wait: float | None = None
+    hints: bool = True
+    max_hold: float = 120.0
+    origins: int = 1024
+    name: str = "default"
+    clock: Callable[[], float] = field(default=time, repr=False, compare=False)
+    """Seconds since 1970, which some upstreams count in."""
+    place: ClassVar[str] = "RateLimit"
+
+    def __post_init__(self) -> None:
+        for name, meant in (
+            ("rate", "a number above 0; None sets no rate"),
+            ("per", "a number of seconds above 0"),
+            ("wait", "a number of seconds from 0 on; None sets no bound"),
+            ("max_hold", "a number of seconds above 0"),
+        ):
+            number = getattr(self, name)
+            if number is None and name in {"rate", "wait"}:
+                continue
+            plain = isinstance(number, int | float) and not isinstance(number, bool)
+            if not plain or not 0 <= number < inf or (number == 0 and name != "wait"):
+                raise ConfigError(f"RateLimit: {name}={number!r} is not {meant}")
+        if self.rate is not None and not 0 < self.per / self.rate < inf:
+            raise ConfigError(
+                f"RateLimit: rate={self.rate!r} in per={self.per!r} s is more or less than can be counted"
+            )
+        for name in ("burst", "origins"):
+            number = getattr(self, name)
+            if type(number) is not int or number < 1:
+                raise ConfigError(f"RateLimit: {name}={number!r} is not a whole number above 0")
+        if self.rate is None and self.burst != 1:
+            raise ConfigError(
+                f"RateLimit: burst={self.burst} says nothing without a rate: leave it out, or give a rate"
+            )
+
+    def explain(self) -> str:
+        said = []
+        if self.rate is not None:
+            at_once = f", up to {self.burst} at once" if self.burst > 1 else ""
+            line = "no longer than their deadline" if self.wait is None else f"at most {self.wait:g} s"
+            said.append(
+                f"{self.told}{at_once}; the rest {f'wait for their turn, {line}' if self.wait != 0 else 'are refused'}"
+            )
+        if self.hints:
+            said.append(f"an upstream that asks to be left alone is, for at most {self.max_hold:g} s")
+        return f"rate limit, one for each origin: {'; '.join(said) or 'none'}"
+
+    @property
+    def told(self) -> str:
+        return f"at most {self.rate:g} calls in {self.per:g} s"
+
+    def bind(self, send: Send, upstream: Upstream, /) -> Send:
+        if self.rate is None:
+            return self._obeying(send, upstream) if self.hints else send
+        interval, hints = self.per / self.rate, self.hints
+
+        def make(origin: str) -> Paced:
+            return Paced(upstream, origin, self.told, interval, self.burst, self.name)
+
+        lines = upstream.state(self, lambda: Lines(self, make))
+
+        async def pace(call: Call) -> Response:
+            line = lines[call.request.origin]
+            now = call.clock()
+            if upstream.shared is not None:
+                await line.share(upstream.shared, call, self.until(call, now), now)
+            elif not line.take(now):
+                await line.turn(call, self.until(call, now), now)
+            response = await send(call)
+            if hints and speaks(response.status_code, response._pairs):
+                self.listen(response, call, lines, upstream)
+            return response
+
+        return pace
+
+    def _obeying(self, send: Send, upstream: Upstream) -> Send:
+        lines = upstream.state(self, lambda: Lines(self, lambda origin: Opening(upstream, origin)))
+
+        async def obey(call: Call) -> Response:
+            line = lines[call.request.origin]
+            if not line.room:
+                response = await send(call)
+                if speaks(response.status_code, response._pairs):
+                    self.listen(response, call, lines, upstream)
+                return response
+            now = call.clock()
+            await line.turn(call, self.until(call, now), now)
+            good = False
+            try:
+                response = await send(call)
+                good = response.status_code not in THROTTLED
+                if speaks(response.status_code, response._pairs):
+                    self.listen(response, call, lines, upstream)
+            finally:
+                line.ended(call.clock(), good=good)
+            return response
+
+        return obey
+
+    def until(self, call: Call, now: float) -> float:
+        """How long a call may wait, in loop time."""
+        until = call.deadline
+        if self.wait is not None:
+            until = min(until, now + self.wait)
+        return until if call.timeout.wait is None else min(until, now + call.timeout.wait)
+
+    def listen(self, response: Response, call: Call, lines: Lines[L], upstream: Upstream) -> None:
+        """Leave an origin alone for as long as it asks in this answer, if it does."""
+        if (seconds := hold(response.status_code, response.headers, self.clock())) is None:
+            return
+        seconds, now = min(seconds, self.max_hold), call.clock()
+        line = lines[call.request.origin]
+        if line.hold(now + seconds, now):
+            upstream.emit(Held(upstream.name, line.origin, seconds))
+
+
+class Lines(dict[Origin, L], Generic[L]):
+    """The lines of an upstream, by origin; with too many, one that nobody waits in makes room."""
+
+    def __init__(self, recipe: RateLimit, make: Callable[[str], L]) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.make = make
+
+    def __missing__(self, origin: Origin) -> L:
+        if len(self) >= self.recipe.origins:
+            now = get_running_loop().time()
+            empty = [one for one, line in self.items() if not line.waiting]
+            spent = next(
+                (one for one in empty if max(self[one].held, self[one].next) <= now), empty[0] if empty else None
+            )
+            if spent is not None:
+                del self[spent]
+        line = self[origin] = self.make(str(origin))
+        return line
