@@ -20,7 +20,7 @@ HEADER: Final = "X-Request-Timeout"
 _SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
 _MILLISECONDS: Final = re.compile(rb"[0-9]{1,12}").fullmatch
 _GRPC: Final = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
-_UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
+_PER_SECOND: Final = {b"H": 1 / 3600, b"M": 1 / 60, b"S": 1, b"m": 10**3, b"u": 10**6, b"n": 10**9}
 _COARSER: Final = (("m", 1), ("S", 1000), ("M", 60_000), ("H", 3_600_000))
 
 
@@ -73,7 +73,7 @@ class DeadlineHeader:
                 seconds = int(value) / 1000
         elif name == "grpc-timeout":
             if found := _GRPC(value):
-                seconds = int(found[1]) * _UNITS[found[2]]
+                seconds = int(found[1]) / _PER_SECOND[found[2]]
         elif _SECONDS(value):
             seconds = float(value)
         return seconds or None
