@@ -13,7 +13,7 @@ from fairlead.engines.wire import too_large
 from fairlead.errors import CircuitOpen, ConfigError, ConnectFailed, FairleadError, ProtocolError
 from fairlead.events import CircuitOpened, Finished, Started
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit, Fallback, Observe, Retry, standard
-from fairlead.policies.circuit import CLOSED, HALF_OPEN
+from fairlead.policies.circuit_rule import CLOSED, HALF_OPEN
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
 
 
@@ -43,7 +43,7 @@ def test_numbers_are_handed_on():
 
 def test_each_policy_has_a_place_a_name_and_a_sentence():
     for name in policies.__all__:
-        if name not in {"Budget", "CookieJar", "standard"}:
+        if name not in {"Aimd", "Budget", "CookieJar", "Gradient", "standard"}:
             needed = {"Cookies": [policies.CookieJar()], "Fallback": [[]]}.get(name, [])
             recipe = getattr(policies, name)(*needed)
             assert recipe.place in ORDER
@@ -177,7 +177,7 @@ def test_a_probe_cancelled_at_any_step_makes_room_for_the_next(stream):
         await cut(work())
         if circuit.state is HALF_OPEN:
             assert circuit.admit(asyncio.get_running_loop().time()) is not None
-            circuit.release(circuit.epoch, asyncio.get_running_loop().time())
+            circuit.release(circuit.epoch)
         await work()
         assert circuit.state is CLOSED
         assert (slots.taken, len(slots.line), engine.open) == (0, 0, 0)

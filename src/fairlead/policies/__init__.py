@@ -17,6 +17,7 @@ from fairlead.policies.observe import Observe
 from fairlead.policies.retry import Retry
 
 if TYPE_CHECKING:
+    from fairlead.policies.adaptive import Aimd, Gradient
     from fairlead.policies.cookies import CookieJar, Cookies
     from fairlead.policies.deadline import DeadlineHeader
     from fairlead.policies.hedge import Hedge
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fairlead.policies.redirect import Redirect
 
 __all__ = [
+    "Aimd",
     "Budget",
     "CircuitBreaker",
     "ConcurrencyLimit",
@@ -31,6 +33,7 @@ __all__ = [
     "Cookies",
     "DeadlineHeader",
     "Fallback",
+    "Gradient",
     "Hedge",
     "Observe",
     "RateLimit",
@@ -40,9 +43,11 @@ __all__ = [
 ]
 
 _LATER: Final = {
+    "Aimd": "adaptive",
     "CookieJar": "cookies",
     "Cookies": "cookies",
     "DeadlineHeader": "deadline",
+    "Gradient": "adaptive",
     "Hedge": "hedge",
     "RateLimit": "rate",
     "Redirect": "redirect",
@@ -57,7 +62,7 @@ def __getattr__(name: str) -> Any:
 
 
 def standard(
-    *, retries: int = 2, delay: float = 0.05, backoff: float = 2.0, limit: int | None = 100
+    *, retries: int = 2, delay: float = 0.05, backoff: float = 2.0, limit: int | Aimd | Gradient | None = 100
 ) -> tuple[Policy, ...]:
     """The pipeline of a client that asks for nothing else, outermost first."""
     return (

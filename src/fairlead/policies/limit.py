@@ -1,128 +1,73 @@
 """Who comes when all slots are taken waits in line, where the wait is seen, fair and bounded by the deadline.
 
 A connection pool that queues hides the same wait where nobody measures it. A slot is held until the answer's body has ended.
-A slot that is freed is handed to the first in line, so nobody overtakes; one that is cancelled in the turn of its grant hands
-it on.
+How many there are is a number, or learnt from the answers (`adaptive.py`); who is next is the line's (`slots.py`).
 """
 
 from __future__ import annotations
 
-from asyncio import Future, get_running_loop
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from math import inf
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from fairlead.core import Call, Send, Upstream
-from fairlead.errors import ConfigError, DeadlineExceeded, Knowledge, LimitReached
+from fairlead.errors import AttemptTimedOut, ConfigError
 from fairlead.message import Response
+from fairlead.policies.slots import Slots
 
+if TYPE_CHECKING:
+    from fairlead.policies.adaptive import Aimd, AimdRule, Gradient, GradientRule
 
-class Slots:
-    """Counts calls under way, and keeps those who wait in the order they came."""
-
-    __slots__ = ("limit", "line", "taken", "upstream")
-
-    def __init__(self, limit: int, upstream: Upstream) -> None:
-        self.limit = limit
-        self.upstream = upstream
-        self.taken = 0
-        self.line: OrderedDict[Future[bool], None] = OrderedDict()
-
-    def take(self) -> bool:
-        """Take a slot if one is free: while anyone waits, none is."""
-        if self.taken < self.limit:
-            self.taken += 1
-            return True
-        return False
-
-    def release(self) -> None:
-        """Hand the slot to the first in line, or free it."""
-        while self.line:
-            grant, _ = self.line.popitem(last=False)
-            if not grant.done():
-                grant.set_result(True)
-                return
-        self.taken -= 1
-
-    async def turn(self, deadline: float) -> bool:
-        """Wait for a slot: True with one, False without one at the deadline. Raises ConfigError once the client is closed."""
-        loop = get_running_loop()
-        grant: Future[bool] = loop.create_future()
-        self.line[grant] = None
-        timer = loop.call_at(deadline, self._expire, grant) if deadline < inf else None
-        try:
-            return await self.upstream.wait(grant, Knowledge.NOT_SENT)
-        except BaseException:
-            if grant.done() and not grant.cancelled() and grant.result():
-                self.release()
-            else:
-                self.line.pop(grant, None)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def _expire(self, grant: Future[bool]) -> None:
-        if not grant.done():
-            del self.line[grant]
-            grant.set_result(False)
-
-    def __repr__(self) -> str:
-        return f"<{self.taken} of {self.limit} slots taken, {len(self.line)} waiting>"
+OVERLOADED: Final = frozenset({429, 503, 504})
+"""The answers that say that it was asked too much, the last on behalf of who did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConcurrencyLimit:
     """At most `limit` calls under way (None: any number); the rest wait in line, no longer than their deadline or `Timeout.wait`.
 
-    `waiting` bounds the line (None: does not): who finds it full gets LimitReached.
+    With `Aimd()` or `Gradient()` the limit follows what the upstream bears. `waiting` bounds the line (None: does not): who finds it full
+    gets LimitReached, unless one of a lower priority waits, which then gets it.
     """
 
-    limit: int | None = 100
+    limit: int | Aimd | Gradient | None = 100
     waiting: int | None = None
     name: str = "default"
     place: ClassVar[str] = "ConcurrencyLimit"
 
     def __post_init__(self) -> None:
-        for name, least in (("limit", 1), ("waiting", 0)):
-            number = getattr(self, name)
-            if number is not None and (type(number) is not int or number < least):
-                raise ConfigError(
-                    f"ConcurrencyLimit: {name}={number!r} is not a whole number from {least} on; None sets no bound"
-                )
+        limit, waiting = self.limit, self.waiting
+        if limit is not None and not _moves(limit) and (type(limit) is not int or limit < 1):
+            raise ConfigError(
+                f"ConcurrencyLimit: limit={limit!r} is not a whole number from 1 on, nor Aimd(...) or Gradient(...); None sets no bound"
+            )
+        if waiting is not None and (type(waiting) is not int or waiting < 0):
+            raise ConfigError(
+                f"ConcurrencyLimit: waiting={waiting!r} is not a whole number from 0 on; None sets no bound"
+            )
 
     def explain(self) -> str:
-        if self.limit is None:
+        limit = self.limit
+        if limit is None:
             return "concurrency limit: none"
+        under_way = f"at most {limit} calls under way" if isinstance(limit, int) else limit.explain()
         line = "in line" if self.waiting is None else f"in a line of at most {self.waiting}"
-        return f"concurrency limit: at most {self.limit} calls under way; the rest wait {line}, no longer than their deadline"
+        return f"concurrency limit: {under_way}; the rest wait {line}, no longer than their deadline"
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
-        if self.limit is None:
+        limit, bound = self.limit, inf if self.waiting is None else self.waiting
+        if limit is None:
             return send
-        limit, waiting = self.limit, inf if self.waiting is None else self.waiting
-        slots = upstream.state(self, lambda: Slots(limit, upstream))
+        if not isinstance(limit, int):
+            return _adapting(send, upstream.state(self, lambda: Slots(upstream, limit.initial, bound, limit.start())))
+        slots = upstream.state(self, lambda: Slots(upstream, limit, bound))
 
         async def admit(call: Call) -> Response:
-            if not slots.take():
-                if len(slots.line) >= waiting:
-                    raise LimitReached(
-                        f"{limit} under way and {len(slots.line)} waiting already",
-                        request=call.request,
-                        upstream=upstream.name,
-                    )
-                until, told = call.deadline, "the deadline passed"
-                if (patience := call.timeout.wait) is not None and (soon := call.clock() + patience) < until:
-                    until, told = soon, f"none was free for {patience:g} s"
-                if not await slots.turn(until):
-                    raise DeadlineExceeded(
-                        f"in line for a slot (limit {limit}): {told}",
-                        request=call.request,
-                        upstream=upstream.name,
-                        phase="waiting",
-                        knowledge=Knowledge.NOT_SENT,
-                    )
+            if slots.taken < slots.limit:
+                slots.taken += 1
+            else:
+                await slots.turn(call)
             try:
                 response = await send(call)
             except BaseException:
@@ -132,3 +77,47 @@ class ConcurrencyLimit:
             return response
 
         return admit
+
+
+def _adapting(send: Send, slots: Slots) -> Send:
+    """The same, telling the rule how each call went that says something about the load."""
+    rule: AimdRule | GradientRule = slots.rule
+
+    def follow(limit: int) -> None:
+        if limit != slots.limit:
+            slots.resize(limit)
+
+    def ended(response: Response, epoch: int) -> None:
+        if isinstance(response.error, AttemptTimedOut):
+            follow(rule.failed(epoch))
+        slots.release()
+
+    async def adapt(call: Call) -> Response:
+        if slots.taken < slots.limit:
+            slots.taken += 1
+        else:
+            await slots.turn(call)
+        epoch = rule.epoch
+        try:
+            response = await send(call)
+        except BaseException as error:
+            if isinstance(error, AttemptTimedOut):
+                follow(rule.failed(epoch))
+            slots.release()
+            raise
+        if response.status_code in OVERLOADED:
+            follow(rule.failed(epoch))
+        elif response.status_code < 500:
+            # Of a stream, the time to its head: how long its body takes is up to its length and its reader.
+            follow(rule.answered(epoch, slots.taken, response._seconds, call.clock()))
+        if response.is_closed:
+            slots.release()
+        else:
+            response.when_closed(partial(ended, response, epoch))
+        return response
+
+    return adapt
+
+
+def _moves(limit: object) -> bool:
+    return hasattr(limit, "start") and not isinstance(limit, type)
