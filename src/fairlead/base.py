@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import warnings
 from asyncio import AbstractEventLoop, Future, get_running_loop, wait
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from math import inf
 from threading import get_ident
 from types import FunctionType, TracebackType
-from typing import Any, ClassVar, Final, Protocol, Self, Unpack
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, Unpack
 
 from fairlead import forks
 from fairlead.bound import Bound, whole
 from fairlead.caller import asked
-from fairlead.core import Call, Engine, Pipeline, Store, Timeout, Upstream
+from fairlead.core import Call, Engine, Pipeline, Policy, Store, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.keywords import (
     DEFAULT,
@@ -38,6 +38,8 @@ from fairlead.observe import sinks
 from fairlead.policies import standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, relative, shown, split, with_params
+
+T = TypeVar("T")
 
 HEALTH: Final = Timeout(total=5.0)
 DRAIN: Final = 1.0
@@ -101,9 +103,9 @@ class BaseAPIClient:
                 backoff=chosen["retry_backoff"],
                 limit=chosen["max_connections"],
             )
+        # For a `_retry_with_backoff` of one's own to read; the pipeline has them already.
         self.max_retries, self.retry_delay = chosen["max_retries"], chosen["retry_delay"]
         self.retry_backoff = chosen["retry_backoff"]
-        """These three are for a `_retry_with_backoff` of one's own to read."""
         pipeline = Pipeline(tuple(policies)).put("Auth", for_one_call(cls, "auth", self.auth))
         if cls._retry_with_backoff is not BaseAPIClient._retry_with_backoff:
             pipeline = pipeline.put("Retry", _hook(self, pipeline))

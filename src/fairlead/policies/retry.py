@@ -13,11 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from math import inf
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from fairlead.core import Call, Send, Upstream
-from fairlead.dates import parse as _timestamp  # noqa: F401
-from fairlead.dates import retry_after as retry_after
 from fairlead.errors import (
     AttemptTimedOut,
     ConfigError,
@@ -72,10 +70,9 @@ class Retry:
                 raise ConfigError(f"Retry: {name}={number!r} is not a number from {from_} on")
         if not isinstance(self.budget, Budget | None):
             raise ConfigError(f"Retry: budget={self.budget!r} is no budget: pass Budget(...), or None for no bound")
-        if self.when is not None and (not callable(self.when) or iscoroutinefunction(self.when)):
-            raise ConfigError(
-                f"Retry: when={self.when!r} cannot be asked: pass a plain function of request and outcome"
-            )
+        when: Any = self.when
+        if when is not None and (iscoroutinefunction(when) or not callable(when)):
+            raise ConfigError(f"Retry: when={when!r} cannot be asked: pass a plain function of request and outcome")
 
     def explain(self) -> str:
         if not self.retries:
