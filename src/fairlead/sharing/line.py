@@ -22,7 +22,7 @@ from fairlead.sharing.scripts import Script
 CONNECT: Final = 1.0
 """Seconds a connection may take, which no call waits for longer than for an answer."""
 LATE: Final = 0.005
-"""Seconds beyond its time in which an answer is still looked for: a loop that was held up has not read what is there."""
+"""Seconds beyond its time that an answer is waited for: a loop that was held up comes to its timers before it has read what is there."""
 
 
 def connector(url: str) -> Callable[[], Any]:
@@ -78,7 +78,7 @@ class Line:
         due = self._loop.time() + self._timeout
         self._asked.append((answer, due))
         if self._timer is None:
-            self._timer = self._loop.call_at(due + LATE, self._look)
+            self._timer = self._loop.call_at(due, self._look)
         packed = b"*%d\r\n%b" % (len(command), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in command]))
         if self._unsent is None:
             # Not through redis-py, which closes the connection of a caller that is cancelled while it waits for room in the buffer.
@@ -95,9 +95,12 @@ class Line:
         """What a script answers, which is sent whole where Redis does not know it: it has been restarted, say."""
         count = b"%d" % len(keys)
         try:
-            return await self.ask(b"EVALSHA", script.sha, count, *keys, *arguments)
+            found = await self.ask(b"EVALSHA", script.sha, count, *keys, *arguments)
         except NoScriptError:
-            return await self.ask(b"EVAL", script.text, count, *keys, *arguments)
+            found = await self.ask(b"EVAL", script.text, count, *keys, *arguments)
+        if type(found) is not list:  # a string would be taken apart like one
+            raise ResponseError(f"a script answers with a list, and not with {type(found).__name__}")
+        return found
 
     def cut(self, error: Exception | None = None) -> None:
         """End it at once, without a farewell that a frozen peer could hold up. May be called again."""
@@ -139,13 +142,15 @@ class Line:
         except Exception as error:
             self.cut(error)
 
-    def _look(self) -> None:
+    def _look(self, again: bool = False) -> None:
         """Whether who waits longest has waited too long."""
         self._timer = None
         if not self._asked:
             return
         due = self._asked[0][1]
-        if due <= self._loop.time():
+        if due > self._loop.time():
+            self._timer = self._loop.call_at(due, self._look)
+        elif again:
             self.cut(TimeoutError(f"no answer within {self._timeout:g} s"))
         else:
-            self._timer = self._loop.call_at(due + LATE, self._look)
+            self._timer = self._loop.call_later(LATE, self._look, True)
