@@ -118,8 +118,12 @@ class HTTPClient(BaseAPIClient):
         content: Content | None = None,
         idempotent: bool = False,
         idempotency_key: str | None = None,
+        route: str | None = None,
     ) -> Request:
-        """The request that `send` takes: the path joined to the base URL, the client's headers and params under one's own."""
+        """The request that `send` takes: the path joined to the base URL, the client's headers and params under one's own.
+
+        `route` is the template that the path was made from, if it was: what is kept for each route is kept under it.
+        """
         origin, target = self._locate(path)
         if params or self._default_params:
             target = self._with_params(target, params or ())
@@ -132,7 +136,10 @@ class HTTPClient(BaseAPIClient):
         if idempotency_key is not None or idempotent:
             # Set here, before retry, so that every attempt carries the same key.
             fields["Idempotency-Key"] = idempotency_key or os.urandom(16).hex()
-        return Request.build(method, origin, target, fields, body or b"")
+        request = Request.build(method, origin, target, fields, body or b"")
+        if route is not None:
+            request.route = route
+        return request
 
     def _with_params(self, target: str, params: Params) -> str:
         """The client's params and then the call's own: a name of the call replaces the client's."""

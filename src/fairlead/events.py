@@ -81,19 +81,25 @@ class Held(NamedTuple):
 
 
 class CircuitOpened(NamedTuple):
-    """Calls to `origin` are refused for `seconds`."""
+    """Calls to `origin`, or to whatever else has a circuit of its own, are refused for `seconds` (`inf`: until told otherwise).
+
+    In `shadow` they would have been, and go through. `told`: an operator or another process said so, and nobody found out here.
+    """
 
     upstream: str
     origin: str
     seconds: float
     reason: str
+    shadow: bool = False
+    told: bool = False
 
 
 class CircuitHalfOpened(NamedTuple):
-    """One call to `origin` is let through, to see."""
+    """A call to `origin` is let through, to see."""
 
     upstream: str
     origin: str
+    shadow: bool = False
 
 
 class CircuitClosed(NamedTuple):
@@ -101,6 +107,8 @@ class CircuitClosed(NamedTuple):
 
     upstream: str
     origin: str
+    shadow: bool = False
+    told: bool = False
 
 
 class SharingLost(NamedTuple):

@@ -18,9 +18,12 @@ METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 
 
 class Request:
-    """One request: `method`, `origin` and `target` (see `fairlead.url`), `headers`, and a body of bytes or an `Upload`."""
+    """One request: `method`, `origin` and `target` (see `fairlead.url`), `headers`, and a body of bytes or an `Upload`.
 
-    __slots__ = ("content", "headers", "idempotent", "method", "origin", "target")
+    `route` is the path's template where one is known, as of a declared call: "/users/{id}".
+    """
+
+    __slots__ = ("content", "headers", "idempotent", "method", "origin", "route", "target")
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Request:
         self.target = target
         self.headers = headers
         self.content = content
+        self.route: str | None = None
         self.idempotent = idempotent = method in IDEMPOTENT
         if not idempotent:
             if METHOD(method) is None:
@@ -93,13 +97,15 @@ class Request:
         copy.target = target or self.target
         copy.headers = self.headers if headers is None else headers
         copy.content = self.content
+        copy.route = self.route
         copy.idempotent = self.idempotent
         return copy
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled, as by an error that goes to another process, it keeps its method and its place: the rest may hold secrets."""
         fields = Headers(self.headers.redacted())
-        return Request.build, (self.method, self.origin, self.target.partition("?")[0], fields)
+        made = Request.build, (self.method, self.origin, self.target.partition("?")[0], fields)
+        return made if self.route is None else (*made, (None, {"route": self.route}))
 
     def __copy__(self) -> Request:
         return self.replace(headers=self.headers.copy())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from logging import DEBUG, INFO, WARNING, getLogger
+from math import inf
 from typing import Any, Final
 
 from fairlead.errors import FairleadError
@@ -114,11 +115,14 @@ def _noted_of_upstream(
         extra["seconds"] = event.seconds
         logger.warning("%s: asks to be left alone for %.3g s", event.origin, event.seconds, extra=extra)
     elif isinstance(event, CircuitOpened):
-        extra |= {"seconds": event.seconds, "reason": event.reason}
-        logger.warning("%s: circuit opened for %.3g s: %s", event.origin, event.seconds, event.reason, extra=extra)
+        extra |= {"seconds": event.seconds, "reason": event.reason, "shadow": event.shadow, "told": event.told}
+        opened = "circuit would have opened" if event.shadow else "circuit opened"
+        until = "until told otherwise" if event.seconds == inf else f"for {event.seconds:.3g} s"
+        logger.warning("%s: %s %s: %s", event.origin, opened, until, event.reason, extra=extra)
     else:
+        extra["shadow"] = event.shadow
         told_state = "closed" if isinstance(event, CircuitClosed) else "half-open"
-        logger.info("%s: circuit %s", event.origin, told_state, extra=extra)
+        logger.info("%s: circuit %s%s", event.origin, told_state, " in shadow" if event.shadow else "", extra=extra)
 
 
 def _noted(event: Retried | GaveUp | Refused | FellBack) -> None:

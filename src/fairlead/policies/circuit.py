@@ -1,118 +1,136 @@
 """Stop calling an upstream that is down: its callers learn so at once, and it is left alone to recover.
 
-*When* to open is the rule below, in numbers, with the time as an argument; *what open means* is the closure at the end. Each
-call let through carries a ticket of the epoch it began in, so that an answer to an older state changes nothing. The one call
-that probes holds a lease: a probe that never reports does not keep the circuit shut for ever.
+*When* to open is the rule in `circuit_rule.py`; *what open means* is the closure below; `circuits.py` has the live state between
+them. A closed circuit costs a call a look at its state, a clock and two counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
+from functools import partial
 from math import inf
-from typing import ClassVar, Final
+from typing import ClassVar, get_args
 
 from fairlead.core import Call, Send, Upstream
-from fairlead.errors import AttemptTimedOut, CircuitOpen, ConfigError, ProtocolError, TransportError
-from fairlead.events import CircuitClosed, CircuitHalfOpened, CircuitOpened
+from fairlead.errors import ConfigError
 from fairlead.message import Response
+from fairlead.policies.circuit_rule import CLOSED
+from fairlead.policies.circuits import By, Circuits, Mode
 from fairlead.policies.jitter import chance
-from fairlead.policies.window import Window
-from fairlead.url import Origin
-
-FAILURES: Final = (TransportError, AttemptTimedOut)
-
-
-class State(StrEnum):
-    """What a circuit does with the next call."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
-
-
-CLOSED, OPEN, HALF_OPEN = State  # read several times in each call: a module's name costs half of an enum's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreaker:
-    """Open after `consecutive` failures, or when `failure_rate` of at least `minimum` calls in `window` seconds failed.
+    """Open after `consecutive` failures, or when of at least `minimum` calls in `window` seconds too many failed or were slow.
 
-    Open for `open_for` seconds, doubling to `max_open_for`, each time 80 to 100 % of that; then one call at a time probes, and
-    `probes` good ones in a row close it. A probe has `lease` seconds to report. One circuit for each origin, of at most `origins`.
+    Too many are `failure_rate` of them, or `slow_rate` that took `slow_after` seconds or longer; None switches one way of opening off.
+    Open for `open_for` seconds, `growth` times as long each time up to `max_open_for`, at random 80 to 100 % of that, or as long as
+    the failing answer's `Retry-After`. Then `at_once` calls at a time probe, and `probes` good ones close it; a probe has `lease`
+    seconds to report.
+
+    `by` says what has a circuit of its own: an "origin", the "upstream", a "route", or what a function of the request gives, of which
+    `kept` are remembered. `mode` "shadow" tells and refuses nothing, "open" refuses everything, "off" is no circuit breaker at all.
+
     A failure is a transport fault, an attempt's time-out or a 5xx; a refusal, a passed deadline or a cancellation is no verdict.
+    `failure` may know better: True for a failure, False for a success, None for what the rule says.
     """
 
-    failure_rate: float = 0.5
+    failure_rate: float | None = 0.5
     window: float = 30.0
     minimum: int = 20
-    consecutive: int = 5
+    consecutive: int | None = 5
+    slow_after: float | None = None
+    slow_rate: float = 0.5
     open_for: float = 5.0
+    growth: float = 2.0
     max_open_for: float = 60.0
     probes: int = 1
+    at_once: int = 1
     lease: float = 30.0
-    origins: int = 1024
+    by: By = "origin"
+    kept: int = 1024
+    mode: Mode = "on"
+    failure: Callable[[Response | BaseException], bool | None] | None = None
     name: str = "default"
     random: Callable[[], float] = field(default=chance, repr=False, compare=False)
     """Uniform in [0, 1)."""
     place: ClassVar[str] = "CircuitBreaker"
 
     def __post_init__(self) -> None:
-        if not 0 < self.failure_rate <= 1:
-            raise ConfigError(f"CircuitBreaker: failure_rate={self.failure_rate!r} is not a share above 0 and up to 1")
-        for name in ("window", "open_for", "max_open_for", "lease"):
-            if not 0 < (seconds := getattr(self, name)) < inf:
-                raise ConfigError(f"CircuitBreaker: {name}={seconds!r} is not a number of seconds above 0")
-        for name in ("minimum", "consecutive", "probes", "origins"):
+        for name, off in (("failure_rate", True), ("slow_rate", False)):
+            share = getattr(self, name)
+            if not (share is None and off) and not (_is_number(share) and 0 < share <= 1):
+                raise _wrong(name, share, "a share above 0 and up to 1", off)
+        for name, off in (
+            ("window", False), ("slow_after", True), ("open_for", False), ("max_open_for", False), ("lease", False),
+        ):  # fmt: skip
+            seconds = getattr(self, name)
+            if not (seconds is None and off) and not (_is_number(seconds) and 0 < seconds < inf):
+                raise _wrong(name, seconds, "a number of seconds above 0", off)
+        for name in ("minimum", "consecutive", "probes", "at_once", "kept"):
             number = getattr(self, name)
-            if type(number) is not int or number < 1:
-                raise ConfigError(f"CircuitBreaker: {name}={number!r} is not a whole number above 0")
+            off = name == "consecutive"
+            if not (number is None and off) and (type(number) is not int or number < 1):
+                raise _wrong(name, number, "a whole number above 0", off)
+        if not _is_number(self.growth) or not 1 <= self.growth < inf:
+            raise _wrong("growth", self.growth, "a number from 1 on")
+        if self.max_open_for < self.open_for:
+            raise _wrong("max_open_for", self.max_open_for, f"at least open_for={self.open_for!r}: raise it too")
+        if self.at_once > self.probes:
+            raise _wrong("at_once", self.at_once, f"at most probes={self.probes!r}, as that many good ones close it")
+        if self.mode not in get_args(Mode):
+            raise _wrong("mode", self.mode, f"one of {', '.join(get_args(Mode))}")
+        if not callable(self.by) and self.by not in ("origin", "upstream", "route"):
+            raise _wrong("by", self.by, "origin, upstream, route or a function of the request")
+        if self.failure is not None and not callable(self.failure):
+            raise _wrong("failure", self.failure, "a function of an outcome")
 
     def explain(self) -> str:
-        return (
-            f"circuit breaker, one for each origin: open after {self.consecutive} failures in a row, or {self.failure_rate:.0%} of at"
-            f" least {self.minimum} calls in {self.window:g} s; for {self.open_for:g} s, doubling to {self.max_open_for:g} s; then one"
-            " call at a time probes"
+        if self.mode == "off":
+            return "circuit breaker: off"
+        ways, among = [], f" of at least {self.minimum} calls in {self.window:g} s"
+        if self.consecutive is not None:
+            ways.append(f"{self.consecutive} failures in a row")
+        if self.failure_rate is not None:
+            ways.append(f"{self.failure_rate:.0%}{among}")
+        if self.slow_after is not None:
+            ways.append(f"{self.slow_rate:.0%}{among} taking {self.slow_after:g} s or longer")
+        when = f"after {', or '.join(ways)}" if ways else "when it is told"
+        grows = "doubling" if self.growth == 2 else f"{self.growth:g} times as long each time"
+        spans = f"{self.open_for:g} s, {grows} to {self.max_open_for:g} s"
+        probes = (
+            f"{'one call' if self.at_once == 1 else f'{self.at_once} calls'} at a time probe{'s' * (self.at_once == 1)}"
         )
+        closes = f", and {self.probes} good ones close it" if self.probes > 1 else ""
+        each = {"origin": "one for each origin", "upstream": "one for all", "route": "one for each route"}
+        known = each[self.by] if isinstance(self.by, str) else "one for each that its function names"
+        mode = {"on": "", "shadow": "; in shadow: nothing is refused", "open": "; forced open: everything is refused"}
+        return f"circuit breaker, {known}: open {when}; for {spans}; then {probes}{closes}{mode[self.mode]}"
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
-        circuits = upstream.state(self, lambda: Circuits(self))
-        name, jitter = upstream.name, self.random
-
-        def report(circuit: Circuit, ticket: int, now: float, *, good: bool | None) -> None:
-            if good:
-                if circuit.succeed(ticket, now):
-                    upstream.emit(CircuitClosed(name, circuit.origin))
-            elif good is None:
-                circuit.release(ticket, now)
-            elif seconds := circuit.fail(ticket, now, jitter()):
-                upstream.emit(CircuitOpened(name, circuit.origin, seconds, circuit.reason))
-
-        def admitted(circuit: Circuit, call: Call) -> int:
-            now = call.clock()
-            if (ticket := circuit.admit(now)) is None:
-                seconds = circuit.retry_after(now)
-                told = f"circuit {circuit.state} ({circuit.reason}): calls go through again in {seconds:.3g} s"
-                raise CircuitOpen(told, retry_after=seconds, request=call.request, upstream=name)
-            upstream.emit(CircuitHalfOpened(name, circuit.origin))
-            return ticket
+        if self.mode == "off":
+            return send
+        circuits = upstream.state(self, lambda: Circuits(self, upstream))
+        admit, report, closed = circuits.admit, circuits.report, circuits.closed
+        key = None if self.by == "origin" else circuits.key
+        # Below this, a status is all there is to a verdict.
+        bad = 500 if self.failure is None and self.slow_after is None else 0
 
         async def guard(call: Call) -> Response:
-            circuit = circuits[call.request.origin]
-            clock = call.clock
-            ticket = circuit.epoch if circuit.state is CLOSED else admitted(circuit, call)
+            circuit = circuits[call.request.origin if key is None else key(call.request)]
+            ticket = circuit.epoch if circuit.state is CLOSED else admit(circuit, call)
             try:
                 response = await send(call)
             except BaseException as error:
-                report(circuit, ticket, clock(), good=went_well(error))
+                report(circuit, ticket, call, error)
                 raise
             if not response.is_closed:
-                response.when_closed(lambda: report(circuit, ticket, clock(), good=went_well(response)))
-            elif response.status_code >= 500:
-                report(circuit, ticket, clock(), good=False)
-            elif circuit.succeed(ticket, clock()):
-                upstream.emit(CircuitClosed(name, circuit.origin))
+                response.when_closed(partial(report, circuit, ticket, call, response))
+            elif response.status_code >= bad:
+                report(circuit, ticket, call, response)
+            elif circuit.succeed(ticket, call.clock()):
+                closed(circuit)
             return response
 
         return guard
@@ -121,116 +139,14 @@ class CircuitBreaker:
 def verdict(upstream: Upstream) -> str | None:
     """The worst of an upstream's circuits: open, half-open or closed; None where it has no circuit breaker."""
     found = [circuits for (kind, _), circuits in upstream.states.items() if kind == "CircuitBreaker"]
-    states = {str(circuit.state) for circuits in found for circuit in circuits.values()}
+    # What stands in shadow refuses nothing.
+    states = {str(circuit.state) for circuits in found if circuits.mode != "shadow" for circuit in circuits.values()}
     return next((state for state in ("open", "half-open") if state in states), "closed") if found else None
 
 
-def went_well(outcome: Response | BaseException) -> bool | None:
-    """The verdict: None for what says nothing about the upstream, such as a refusal, a cancellation or a caller's deadline."""
-    if isinstance(outcome, Response):
-        return outcome.status_code < 500 if outcome.error is None else went_well(outcome.error)
-    if isinstance(outcome, ProtocolError) and outcome.too_large:
-        return None
-    return False if isinstance(outcome, FAILURES) else None
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-class Circuit:
-    """The state of one origin. `admit` gives a ticket or None; a ticket is reported once: `succeed`, `fail` or `release`."""
-
-    __slots__ = ("epoch", "opened", "origin", "proven", "reason", "recipe", "row", "state", "until", "window")
-
-    def __init__(self, recipe: CircuitBreaker, origin: str = "") -> None:
-        self.recipe = recipe
-        self.origin = origin
-        self.window = Window(recipe.window)
-        self.state = CLOSED
-        self.epoch = 0
-        self.until = 0.0
-        """Open: when a probe may go. Half-open: when the probe's lease ends."""
-        self.row = 0
-        """Failures since the last success."""
-        self.opened = 0
-        """How often it opened since it was last closed."""
-        self.proven = 0
-        self.reason = ""
-
-    def admit(self, now: float) -> int | None:
-        if self.state is not CLOSED:
-            if now < self.until:
-                return None
-            if self.state is OPEN:
-                self.state = HALF_OPEN
-                self.proven = 0
-            self.epoch += 1
-            self.until = now + self.recipe.lease
-        return self.epoch
-
-    def succeed(self, ticket: int, now: float) -> bool:
-        """Whether this closed the circuit."""
-        if ticket != self.epoch:
-            return False
-        if self.state is CLOSED:
-            self.row = 0
-            self.window.count(now, False)
-            return False
-        self.epoch += 1
-        self.until = now
-        self.proven += 1
-        if self.proven < self.recipe.probes:
-            return False
-        self.state = CLOSED
-        self.row = self.opened = 0
-        self.window.clear()
-        return True
-
-    def fail(self, ticket: int, now: float, random: float = 1.0) -> float:
-        """For how many seconds this opened the circuit: 0.0 if it did not."""
-        if ticket != self.epoch:
-            return 0.0
-        recipe = self.recipe
-        if self.state is CLOSED:
-            self.row += 1
-            self.window.count(now, True)
-            failed = self.window.failed
-            calls = self.window.good + failed
-            if self.row >= recipe.consecutive:
-                self.reason = f"{self.row} failures in a row" if self.row > 1 else "a failure"
-            elif calls >= recipe.minimum and failed >= recipe.failure_rate * calls:
-                self.reason = f"{failed} of {calls} calls failed in {recipe.window:g} s"
-            else:
-                return 0.0
-        else:
-            self.reason = "the probe failed"
-        self.state = OPEN
-        self.epoch += 1
-        seconds = min(recipe.max_open_for, recipe.open_for * 2.0 ** min(self.opened, 64)) * (0.8 + 0.2 * random)
-        self.opened += 1
-        self.until = now + seconds
-        return seconds
-
-    def release(self, ticket: int, now: float) -> None:
-        """No verdict: the place of a probe is free again."""
-        if self.state is HALF_OPEN and ticket == self.epoch:
-            self.epoch += 1
-            self.until = now
-
-    def retry_after(self, now: float) -> float:
-        """Seconds until a call may go through; while a probe is out, that is soon."""
-        return min(max(0.0, self.until - now), self.recipe.open_for if self.state is HALF_OPEN else inf)
-
-    def __repr__(self) -> str:
-        return f"<circuit {self.state}, {self.window.failed} of {self.window.good + self.window.failed} calls failed>"
-
-
-class Circuits(dict[Origin, Circuit]):
-    """The circuits of an upstream, by origin; with too many, one that is closed makes room."""
-
-    def __init__(self, recipe: CircuitBreaker) -> None:
-        super().__init__()
-        self.recipe = recipe
-
-    def __missing__(self, origin: Origin) -> Circuit:
-        if len(self) >= self.recipe.origins:
-            del self[next((one for one, circuit in self.items() if circuit.state is CLOSED), next(iter(self)))]
-        circuit = self[origin] = Circuit(self.recipe, str(origin))
-        return circuit
+def _wrong(name: str, value: object, mend: str, off: bool = False) -> ConfigError:
+    return ConfigError(f"CircuitBreaker: {name}={value!r} is not {mend}{'; None switches it off' if off else ''}")
