@@ -184,14 +184,14 @@ class Paced(Line):
         times = [*self.turns.times]
         place = 0
         for grant, waiting in self._all():
-            due = times[place] if place < len(times) else inf
-            if due <= waiting.until and not grant.done():
+            due = times[place] if place < len(times) else None
+            if due is not None and due <= waiting.until and not grant.done():
                 place += 1
                 continue
             self._leave(grant, waiting)
             self._gave_up()
             if not grant.done():
-                grant.set_exception(self._late(waiting.call, min(due, self.next) - now))
+                grant.set_exception(self._late(waiting.call, (self.next if due is None else due) - now))
 
     def _gave_up(self) -> None:
         if len(self.turns.times) > self.waiting:

@@ -34,7 +34,7 @@ class Opening(Line):
         if not self.waiting and self.out < self.room and now + GRAIN >= self.held:
             self.out += 1
             return
-        if until <= now:
+        if until <= now + GRAIN:
             raise self._full(call)
         await self._wait(call, until, now)
 

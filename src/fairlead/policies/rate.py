@@ -18,7 +18,7 @@ from fairlead.core import Call, Send, Upstream
 from fairlead.errors import ConfigError
 from fairlead.events import Held
 from fairlead.message import Response
-from fairlead.policies.gcra import Paced
+from fairlead.policies.gcra import GRAIN, Paced
 from fairlead.policies.hints import THROTTLED, hold, speaks
 from fairlead.policies.line import Line
 from fairlead.policies.opening import Opening
@@ -84,7 +84,7 @@ class RateLimit:
                 f"{self.told}{at_once}; the rest {f'wait for their turn, {line}' if self.wait != 0 else 'are refused'}"
             )
         if self.hints:
-            said.append(f"an upstream that asks to be left alone is, for at most {self.max_hold:g} s")
+            said.append(f"an upstream that asks for it is left alone, for at most {self.max_hold:g} s")
         return f"rate limit, one for each origin: {'; '.join(said) or 'none'}"
 
     @property
@@ -140,11 +140,12 @@ class RateLimit:
         return obey
 
     def until(self, call: Call, now: float) -> float:
-        """How long a call may wait, in loop time."""
-        until = call.deadline
-        if self.wait is not None:
-            until = min(until, now + self.wait)
-        return until if call.timeout.wait is None else min(until, now + call.timeout.wait)
+        """How long a call may wait, in loop time: a turn at the deadline itself would be of no use."""
+        until = call.deadline - GRAIN
+        for wait in (self.wait, call.timeout.wait):
+            if wait is not None:
+                until = min(until, now + wait + GRAIN)
+        return until
 
     def listen(self, response: Response, call: Call, lines: Lines[L], upstream: Upstream) -> None:
         """Leave an origin alone for as long as it asks in this answer, if it does."""
