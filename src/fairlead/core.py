@@ -293,8 +293,8 @@ class Pipeline:
                 raise ConfigError(
                     f"{_kind(policy)} cannot stand outside {_kind(inner)}: swap them (outermost first: {', '.join(ORDER)})"
                 )
-            if rank == next_rank == ORDER.index("Retry"):
-                raise ConfigError("two Retry policies would multiply their attempts: keep one")
+            if rank == next_rank and ORDER[rank] in {"Retry", "Hedge"}:
+                raise ConfigError(f"two {ORDER[rank]} policies would multiply their attempts: keep one")
         if {"Retry", "Hedge"} <= {getattr(policy, "place", None) for policy in self.policies}:
             raise ConfigError("Retry and Hedge together would multiply their attempts: keep one")
 
