@@ -1,7 +1,7 @@
 """When a peer says that something is: HTTP dates (RFC 9110 section 5.6.7), and how long it asks to be left alone.
 
 The grammar, and nothing beside it: what is nearly a date is none, and whoever asks goes on without. `email.utils` reads what is
-written in mails: other zones, names in any case, a 30th of February. Integers only, so no year is too early or too late.
+written in mails: other zones or none, names in any case, years of its own choice. Integers only, so no year is too early or too late.
 """
 
 from __future__ import annotations

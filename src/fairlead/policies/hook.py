@@ -9,13 +9,16 @@ from __future__ import annotations
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import ref
 
-from fairlead.core import Call, Pipeline, Send, Upstream
+from fairlead.core import Call, Pipeline, Send, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError, StatusError
 from fairlead.message import Request, Response
 from fairlead.policies.retry import Retry, Retrying
+
+if TYPE_CHECKING:
+    from fairlead.policies.worst import Worst
 
 T = TypeVar("T")
 
@@ -36,6 +39,10 @@ class Hook:
 
     def explain(self) -> str:
         return f"retry: as {self.owner} does; super() has {self.retry.explain()}"
+
+    def worst(self, attempt: Worst, timeout: Timeout) -> Worst:
+        """If it keeps to the client's numbers: what else it does, it alone knows."""
+        return self.retry.worst(attempt, timeout)
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
         spending = Retrying(self.retry, upstream).spending

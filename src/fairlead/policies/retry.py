@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from math import inf
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from fairlead.core import Call, Send, Upstream
+from fairlead.core import Call, Send, Timeout, Upstream
 from fairlead.errors import (
     AttemptTimedOut,
     ConfigError,
@@ -29,6 +29,9 @@ from fairlead.events import GaveUp, Retried
 from fairlead.message import Request, Response
 from fairlead.policies.budget import Budget, is_number
 from fairlead.policies.jitter import chance
+
+if TYPE_CHECKING:
+    from fairlead.policies.worst import Worst
 
 Outcome = Response | FairleadError
 
@@ -89,6 +92,13 @@ class Retry:
             f" Retry-After is kept up to {self.max_retry_after:g} s, the deadline never passed"
         )
 
+    def worst(self, attempt: Worst, timeout: Timeout) -> Worst:
+        pauses = [
+            self.max_retry_after + max(self.cap(number), self.cap(number, throttled=True))
+            for number in range(1, self.retries + 1)
+        ]
+        return attempt.times(self.retries + 1, sum(pauses))
+
     def cap(self, attempt: int, *, throttled: bool = False) -> float:
         """The longest pause after attempt number `attempt`."""
         try:
@@ -130,13 +140,14 @@ class Retry:
         if not self.retries:
             return send
         retrying = Retrying(self, upstream)
-        after, spending = retrying.after, retrying.spending
+        after = retrying.after
+        count = retrying.spending.call if retrying.spending is not None else None
         statuses, rule = self.statuses, self.when is None
 
         async def retry(call: Call) -> Response:
             request = call.request
-            if spending is not None:
-                spending.call(call.clock())
+            if count is not None:
+                count(call.clock())
             if type(request.content) is not bytes and not request.replayable:
                 return await send(call)
             idempotent = request.idempotent
