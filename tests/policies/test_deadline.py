@@ -245,7 +245,7 @@ async def test_a_timeout_that_never_comes_is_none():
 
 @pytest.mark.parametrize("header", ["", "a b", "X-Ä", "Host", "content-length", "TE", "X:", None, b"X", 7])
 def test_what_can_be_no_such_field_is_refused(header):
-    with pytest.raises(ConfigError, match="DeadlineHeader: header=.* use"):
+    with pytest.raises(ConfigError, match=r"DeadlineHeader: header=.* use"):
         DeadlineHeader(header)
 
 
