@@ -276,8 +276,8 @@ async def test_where_nobody_may_wait_no_priority_helps():
 async def test_who_gives_up_in_this_turn_leaves_its_place_to_whoever_comes():
     send, slots = bound(script(then=lambda _: asyncio.sleep(1, 200)), limit=1, waiting=1)
     first, second = await lined_up(send, ranked(0), ranked(7))
-    second.cancel()
     third = asyncio.ensure_future(send(ranked(0)))
+    second.cancel()  # it leaves the line after the third has come
     await asyncio.gather(first, third)
     assert (second.cancelled(), slots.shed) == (True, 0)
     assert held(slots) == (0, 0, 0)

@@ -202,7 +202,6 @@ class GradientRule:
         elif self.exact <= max(DEEP * self.descent[0], recipe.least):
             if mean > SAME * self.descent[1]:  # fewer calls are no faster: this is how long it takes now
                 self.baseline = mean
-                self.descent = None
                 return
             self.descent = self.exact, mean
         self._move(self.exact * (1.0 - recipe.smoothing * (1.0 - gradient)))
