@@ -106,6 +106,15 @@ def test_an_error_goes_to_another_process_without_the_secrets_of_its_request(rai
     assert (copied.request.method, copied.request.url) == ("POST", "http://a.example/x")
 
 
+def test_a_route_goes_with_the_request_wherever_it_goes() -> None:
+    request = Request("GET", "http://a.example/users/1?token=hunter2")
+    assert request.route is None
+    assert pickle.loads(pickle.dumps(request)).route is None
+    request.route = "/users/{id}"
+    copies = request.replace(target="/y"), request.with_header("A", "b"), copy.copy(request)
+    assert [copied.route for copied in (*copies, pickle.loads(pickle.dumps(request)))] == ["/users/{id}"] * 4
+
+
 def test_a_request_that_is_copied_keeps_what_it_has() -> None:
     request = Request("POST", "http://a.example/x?a=1", headers=SECRETS, content=b"x")
     for copied in (copy.copy(request), copy.deepcopy(request)):

@@ -117,20 +117,19 @@ class Plan(NamedTuple):
 class Endpoint:
     """One declared call: checked when its class is made, planned when a client is built. Its function carries it as `declared`."""
 
-    __slots__ = ("function", "hints", "method", "name", "options", "path", "places", "plan", "route", "wires")
+    __slots__ = ("function", "hints", "method", "name", "options", "path", "places", "plan", "wires")
 
     def __init__(
         self, method: str, path: str, function: Any, options: Mapping[str, Any], around: Mapping[str, Any]
     ) -> None:
         self.name = ".".join(getattr(function, "__qualname__", repr(function)).split(".")[-2:])
         self.method = method
-        self.options = options
+        self.options = {**options, "route": path.partition("?")[0]}
         self.plan: Plan | None = None
         self.hints: dict[str, Any] = {}
         try:
             self.function = checked(function)
             self.path, self.places, self.wires = _template(path)
-            self.route = path.partition("?")[0]
             self._check_names()
         except ConfigError as error:
             raise ConfigError(f"{self.name}: {error.message}") from None
@@ -140,7 +139,7 @@ class Endpoint:
                 self.hints[name] = resolved(self.function, name, around)
 
     def compiled(self) -> Callable[..., Awaitable[Any]]:
-        method, template, options = self.method, self.path, {"route": self.route, **self.options}
+        method, template, options = self.method, self.path, self.options
 
         @wraps(self.function)
         async def call(client: HTTPClient, /, *given: Any, **named: Any) -> Any:

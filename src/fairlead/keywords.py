@@ -195,6 +195,7 @@ class CallOptions(Otherwise, total=False):
     timeout: float | Timeout | Default | None
     raise_for_status: bool | None
     priority: int
+    route: str | None
 
 
 class BodyOptions(CallOptions, total=False):

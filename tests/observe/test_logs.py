@@ -130,10 +130,33 @@ async def test_an_opened_circuit_is_a_warning_and_its_way_back_is_not(records):
 
 
 @virtual_time
+async def test_a_circuit_in_shadow_says_so_and_one_that_is_forced_open_says_until_when(records):
+    upstream = Upstream("shop", (log,))
+    shadow = CircuitBreaker(consecutive=1, mode="shadow", random=lambda: 1.0)
+    send = shadow.bind(script(500, 200).send, upstream)
+    await send(call())
+    await asyncio.sleep(5)
+    await send(call())
+    upstream.states["CircuitBreaker", "default"].force("open")
+    assert [record.getMessage() for record in records] == [
+        "https://shop.test: circuit would have opened for 5 s: a failure",
+        "https://shop.test: circuit half-open in shadow",
+        "https://shop.test: circuit closed in shadow",
+        "https://shop.test: circuit opened until told otherwise: forced open",
+    ]
+    assert [(record.shadow, getattr(record, "told", None)) for record in records] == [
+        (True, False), (True, None), (True, None), (False, True),
+    ]  # fmt: skip
+
+
+@virtual_time
 async def test_a_fallback_is_a_warning(records):
     await bound(script(ConnectFailed), Fallback([]))(call())
     assert [record.levelname for record in records] == ["DEBUG", "WARNING", "INFO"]
-    assert records[1].getMessage() == "GET https://shop.test/x: fell back to a given answer (ConnectFailed: could not connect)"
+    assert (
+        records[1].getMessage()
+        == "GET https://shop.test/x: fell back to a given answer (ConnectFailed: could not connect)"
+    )
 
 
 @virtual_time
