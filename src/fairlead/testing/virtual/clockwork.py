@@ -110,6 +110,8 @@ class Clockwork(asyncio.AbstractEventLoop):
         self._running = True
         timers, ready = self._timers, self._ready
         take = ready.popleft
+        callback: Any
+        args: Any
         try:
             while True:
                 if ready:
@@ -129,6 +131,7 @@ class Clockwork(asyncio.AbstractEventLoop):
         finally:
             self._running = False
             events._set_running_loop(before)
+        callback = args = context = None  # the last task, which tells what it failed with when nobody has it any more
         for fault in self._faults:
             raise fault.get("exception") or RuntimeError(fault["message"])
 

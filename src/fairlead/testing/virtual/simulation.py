@@ -61,6 +61,7 @@ def simulate(
         loop.call_at(float(second), tally.turn)
     Crowd(
         clients=there,
+        weight=clients / there,
         rate=rate,
         seconds=seconds,
         policies=[_seeded(policy, _dice(dice.random())) for policy in (standard() if policies is None else policies)],
