@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from math import ceil, inf
-from typing import Any, Final
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,13 +23,13 @@ from redis import Redis
 
 from fairlead import ConfigError, HTTPClient
 from fairlead.core import Send, Upstream
-from fairlead.errors import CircuitOpen, ConnectFailed
+from fairlead.errors import CircuitOpen, ConnectFailed, LimitReached
 from fairlead.events import CircuitClosed, CircuitOpened, Event, SharingLost, SharingResumed
 from fairlead.policies import CircuitBreaker
-from fairlead.sharing import RedisStore, member, scripts, talk
-from fairlead.sharing import store as store_module
+from fairlead.policies.rate import RateLimit
+from fairlead.sharing import RedisStore, member, scripts, store, talk
 from fairlead.testing import at_every_await, at_every_step, script
-from peers import loops
+from peers import closed_port, loops, moment
 from services import PORTS, Gate, keys, until
 
 redis_needed = pytest.mark.service("redis")
@@ -70,7 +74,7 @@ class One:
         self.upstream = Upstream(name, (self.events.append,))
         self.shared = RedisStore(url, prefix=prefix, timeout=timeout, every=every).share(self.upstream)
 
-    async def __aenter__(self) -> One:
+    async def __aenter__(self) -> Self:
         self.shared.start()
         return self
 
@@ -446,3 +450,433 @@ class TestAStoreThatIsLost:
             time.sleep(2 * SOON)  # noqa: ASYNC251 -- that is the point
             assert await asked == 0.0
         assert one.told == []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting:
+    """A recipe whose state counts as a budget does."""
+
+    name: str = "default"
+
+    def bind(self, send: Send, upstream: Upstream, /) -> Send:
+        return send
+
+
+class Counted:
+    """What is said of this process, and what was heard of the others."""
+
+    def __init__(self) -> None:
+        self.calls = self.spent = 0
+        self.others = [0, 0]
+
+    def taken(self) -> tuple[int, int]:
+        told, (self.calls, self.spent) = (self.calls, self.spent), (0, 0)
+        return told
+
+    def heard(self, calls: int, spent: int, now: float) -> None:
+        self.others[0] += calls
+        self.others[1] += spent
+
+
+@redis_needed
+class TestMembers:
+    async def test_know_how_many_they_are(self, prefix: str) -> None:
+        async with One(URL, prefix) as one, One(URL, prefix) as other, One(URL, prefix, name="another") as alone:
+            await until(lambda: one.shared.members == other.shared.members == 2)
+            async with One(URL, prefix) as third:
+                await until(lambda: {each.shared.members for each in (one, other, third)} == {3})
+            await until(lambda: one.shared.members == other.shared.members == 2)
+            assert alone.shared.members == 1
+
+    async def test_that_vanish_are_soon_not_counted(self, prefix: str, gate: Gate) -> None:
+        async with One(URL, prefix) as one, One(gate.url, prefix):
+            await until(lambda: one.shared.members == 2)
+            gate.cut()
+            await until(lambda: one.shared.members == 1)
+
+    async def test_are_as_many_as_is_said_before_they_are_counted(self, prefix: str, gate: Gate) -> None:
+        gate.cut()
+        events: list[Event] = []
+        shared = RedisStore(gate.url, prefix=prefix, members=4).share(Upstream("shop", (events.append,)))
+        shared.start()
+        await until(lambda: events)
+        assert shared.members == 4
+        await shared.close()
+
+    async def test_who_do_nothing_come_less_often(
+        self, prefix: str, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(member, "IDLE", 1e6)
+        async with One(gate.url, prefix) as one, One(URL, prefix) as other:
+            await until(lambda: one.shared._waking and not one.shared._used)
+            carried = gate.carried
+            for _ in range(10):
+                await other.reserve()
+                await asyncio.sleep(0.02)
+            assert gate.carried - carried < 1000
+            assert other.shared.members == 2, "and are counted all the same"
+
+    async def test_hear_what_the_others_counted_and_not_what_they_said(self, prefix: str) -> None:
+        async with One(URL, prefix) as one, One(URL, prefix) as other:
+            counts = [
+                [each.upstream.state(recipe, Counted) for recipe in (Counting(), Counting(name="läden x"))]
+                for each in (one, other)
+            ]
+            await until(lambda: len(one.shared._talk._totals) == len(other.shared._talk._totals) == 2)
+            counts[0][0].calls, counts[0][0].spent, counts[1][1].calls = 10, 2, 7
+            await until(lambda: counts[1][0].others == [10, 2] and counts[0][1].others == [7, 0])
+            counts[0][0].calls += 1
+            await until(lambda: counts[1][0].others == [11, 2])
+            assert counts[0][0].others == counts[1][1].others == [0, 0]
+
+    async def test_hear_nothing_of_a_time_without_a_store(self, prefix: str, gate: Gate) -> None:
+        async with One(URL, prefix) as one, One(gate.url, prefix) as other:
+            counts = [each.upstream.state(Counting(), Counted) for each in (one, other)]
+            await until(lambda: one.shared._talk._totals and other.shared._talk._totals)
+            gate.cut()
+            await until(lambda: other.told == ["SharingLost"])
+            counts[0].calls, counts[1].calls = 1000, 2000
+            await until(lambda: not counts[0].calls)
+            await gate.restore()
+            await until(lambda: other.told == ["SharingLost", "SharingResumed"] and other.shared._talk._totals)
+            counts[0].calls, counts[1].calls = 1, 2
+            await until(lambda: counts[0].others[0] and counts[1].others[0])
+            assert (counts[0].others, counts[1].others) == ([2, 0], [1, 0])
+
+    async def test_whose_counts_are_lost_begin_anew(self, prefix: str, redis: Redis) -> None:
+        async with One(URL, prefix) as one, One(URL, prefix) as other:
+            counts = [each.upstream.state(Counting(), Counted) for each in (one, other)]
+            await until(lambda: one.shared._talk._totals and other.shared._talk._totals)
+            counts[0].calls = 50
+            await until(lambda: counts[1].others == [50, 0])
+            before = {each.shared._talk._born for each in (one, other)}
+            redis.delete(*redis.scan_iter(match=f"*{prefix}*", count=1000))
+            await until(lambda: not before & {each.shared._talk._born for each in (one, other)})
+            counts[0].calls = 3
+            await until(lambda: counts[1].others == [53, 0])
+            assert counts[0].others == [0, 0]
+
+    async def test_leave_nothing_in_redis_that_does_not_end(self, prefix: str, redis: Redis) -> None:
+        async with Shop(URL, prefix, ConnectFailed) as shop:
+            await shop.shared.reserve("all", interval=1.0, burst=1, patience=1.0)
+            await shop.fails()
+            await until(lambda: not shop.shared._talk.urgent and not shop.shared._talk._said)
+            found = list(redis.scan_iter(match=f"*{prefix}*", count=1000))
+            assert len(found) == 5
+            assert all(0 < redis.pttl(key) < 200_000 for key in found)
+
+
+class Shop:
+    """A client, one among several processes', whose upstream answers as it is told."""
+
+    def __init__(self, url: str, prefix: str, *answers: Any, breakers: tuple[CircuitBreaker, ...] = ()) -> None:
+        self.events: list[Event] = []
+        breakers = breakers or (CircuitBreaker(consecutive=1, open_for=30.0),)
+        self.client = HTTPClient(
+            "https://shop.test",
+            name="shop",
+            engine=script(*answers, then=200),
+            policies=breakers,
+            sinks=(self.events.append,),
+            shared=RedisStore(url, prefix=prefix, timeout=SURE, every=0.05),
+        )
+        self.shared: Any = self.client.upstream.shared
+
+    async def __aenter__(self) -> Self:
+        await self.client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+    async def fails(self, path: str = "/") -> None:
+        with pytest.raises(ConnectFailed):
+            await self.client.get(path)
+
+    async def joined(self) -> None:
+        await until(lambda: self.shared._talk._born)
+
+    def circuits(self, name: str = "default") -> dict[str, str]:
+        found = self.client.upstream.states["CircuitBreaker", name]
+        return {circuit.key: str(circuit.state) for circuit in found.values()}
+
+    def told(self) -> list[tuple[str, bool]]:
+        """Which circuits opened and closed, and whether somebody else said so."""
+        return [
+            (type(event).__name__, event.told)
+            for event in self.events
+            if isinstance(event, CircuitOpened | CircuitClosed)
+        ]
+
+
+ORIGIN: Final = "https://shop.test"
+
+
+@redis_needed
+class TestCircuits:
+    async def test_that_one_opens_are_open_for_all(self, prefix: str) -> None:
+        async with Shop(URL, prefix, ConnectFailed) as one, Shop(URL, prefix) as other:
+            await other.joined()
+            await one.fails()
+            await until(other.told)
+            with pytest.raises(CircuitOpen, match="told by another process: a failure") as refusal:
+                await other.client.get("/")
+            assert 20.0 < refusal.value.retry_after < 40.0
+            await asyncio.gather(
+                until(lambda: one.shared._talk._since == 1), until(lambda: other.shared._talk._since == 1)
+            )
+            assert one.told() == [("CircuitOpened", False)]
+            assert other.told() == [("CircuitOpened", True)]
+
+    async def test_are_told_at_once(self, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(member, "IDLE", 1.0)
+        async with Shop(URL, prefix, ConnectFailed) as one, Shop(URL, prefix) as other:
+            object.__setattr__(one.shared._store, "every", 3600.0)
+            await until(lambda: one.shared._waking and other.shared._talk._born)
+            await one.fails()
+            await until(other.told)
+
+    async def test_that_one_closes_are_closed_for_all(self, prefix: str) -> None:
+        quickly = (CircuitBreaker(consecutive=1, open_for=0.5),)
+        async with (
+            Shop(URL, prefix, ConnectFailed, breakers=quickly) as one,
+            Shop(URL, prefix, breakers=quickly) as other,
+        ):
+            await other.joined()
+            await one.fails()
+            await until(other.told)
+
+            async def probed() -> bool:
+                with suppress(CircuitOpen):
+                    await one.client.get("/")
+                return one.circuits() == {ORIGIN: "closed"}
+
+            async with asyncio.timeout(SURE):
+                while not await probed():
+                    await moment()
+            await until(lambda: other.circuits() == {ORIGIN: "closed"})
+            assert other.told() == [("CircuitOpened", True), ("CircuitClosed", True)]
+
+    async def test_that_are_open_are_open_for_who_comes_later(self, prefix: str) -> None:
+        async with Shop(URL, prefix, ConnectFailed) as one:
+            await one.fails()
+            await until(lambda: not one.shared._talk.urgent)
+            async with Shop(URL, prefix) as later:
+                await until(lambda: later.circuits() == {ORIGIN: "open"})
+
+    async def test_that_were_open_are_nothing_to_who_comes_later(self, prefix: str, redis: Redis) -> None:
+        async with Shop(URL, prefix, ConnectFailed, breakers=(CircuitBreaker(consecutive=1, open_for=0.5),)) as one:
+            await one.fails()
+            await until(lambda: one.shared._talk._since == 1)
+            over = asyncio.get_running_loop().time() + 0.5
+            await until(lambda: asyncio.get_running_loop().time() > over)
+            async with Shop(URL, prefix) as later:
+                await later.joined()
+                assert later.told() == []
+
+    async def test_are_each_recipes_own(self, prefix: str) -> None:
+        breakers = tuple(
+            CircuitBreaker(consecutive=number, open_for=30.0, name=name)
+            for number, name in ((9, "slack"), (1, "läden 1"))
+        )
+        async with (
+            Shop(URL, prefix, ConnectFailed, breakers=breakers) as one,
+            Shop(URL, prefix, breakers=breakers) as other,
+        ):
+            await other.joined()
+            await one.fails()
+            await until(lambda: other.circuits("läden 1") == {ORIGIN: "open"})
+            assert "open" not in other.circuits("slack").values()
+
+    @pytest.mark.parametrize("how", ["shadow", "forced"])
+    async def test_that_say_nothing_of_the_upstream_are_not_told(self, prefix: str, how: str) -> None:
+        breakers = (CircuitBreaker(consecutive=1, mode="shadow" if how == "shadow" else "on"),)
+        async with Shop(URL, prefix, *[ConnectFailed] * (how == "shadow"), breakers=breakers) as one:
+            await one.joined()
+            if how == "shadow":
+                await one.fails()
+            else:
+                await one.client.get("/")
+                one.client.upstream.states["CircuitBreaker", "default"].force("open")
+            assert one.told()
+            assert not one.shared._talk.urgent
+
+    async def test_that_opened_while_nobody_heard_are_told_when_somebody_does(self, prefix: str, gate: Gate) -> None:
+        async with Shop(gate.url, prefix, ConnectFailed) as one, Shop(URL, prefix) as other:
+            await asyncio.gather(one.joined(), other.joined())
+            gate.cut()
+            await until(lambda: any(isinstance(event, SharingLost) for event in one.events))
+            await one.fails()
+            await gate.restore()
+            await until(lambda: other.circuits() == {ORIGIN: "open"})
+
+    async def test_are_remembered_up_to_a_number(
+        self, prefix: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(talk, "CIRCUITS", 3)
+        by_path = (CircuitBreaker(consecutive=1, open_for=30.0, by=lambda request: request.target),)
+        async with Shop(URL, prefix, *[ConnectFailed] * 8, breakers=by_path) as one:
+            for number in range(8):
+                await one.fails(f"/{number}")
+                await until(lambda: not one.shared._talk.urgent and not one.shared._talk._said)
+            async with Shop(URL, prefix, breakers=by_path) as later:
+                await until(lambda: len(later.circuits()) == 3)
+                assert later.circuits() == dict.fromkeys(("/5", "/6", "/7"), "open")
+
+
+class TestRedisStore:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "",
+            "redis",
+            "redis://",
+            "http://h:6379",
+            "redis://user:hunter2@h:port/0",
+            "redis://:hunter2@h/one",
+            "unix://",
+            "redis://[h",
+        ],
+    )
+    def test_says_what_is_no_url_and_repeats_none_of_it(self, url: str) -> None:
+        with pytest.raises(ConfigError, match=r"pass redis://host:6379/0") as error:
+            RedisStore(url)
+        assert "hunter2" not in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis://h", "redis://h:6379/0"),
+            ("rediss://me:hunter2@h:1/2?password=hunter2", "rediss://h:1/2"),
+            ("redis://:hunter2@[::1]/", "redis://[::1]:6379/0"),
+            ("unix:///run/redis.sock?db=2&password=hunter2", "unix:///run/redis.sock"),
+        ],
+    )
+    def test_never_shows_its_credentials(self, url: str, shown: str) -> None:
+        client = HTTPClient("https://shop.test", engine=script(), shared=url)
+        store = RedisStore(url)
+        assert store.shown == shown
+        told = f"{store!r} {store} {client.explain()} {client.upstream.shared!r} {client!r}"
+        assert shown in told
+        assert "hunter2" not in told
+
+    async def test_never_tells_its_credentials_when_it_is_lost(self, caplog: pytest.LogCaptureFixture) -> None:
+        events: list[Event] = []
+        url = f"redis://me:hunter2@127.0.0.1:{closed_port()}/0"
+        client = HTTPClient("https://shop.test", engine=script(then=200), sinks=(events.append,), shared=url)
+        with caplog.at_level(logging.DEBUG):
+            async with client:
+                await until(lambda: any(isinstance(event, SharingLost) for event in events))
+                assert (await client.get("/")).status_code == 200
+        assert any("does not answer" in line for line in caplog.messages)
+        assert "hunter2" not in f"{events} {[vars(record) for record in caplog.records]}"
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"timeout": 0}, "RedisStore: timeout=0 is not a number of seconds above 0"),
+            ({"timeout": True}, "RedisStore: timeout=True is not a number"),
+            ({"every": inf}, "RedisStore: every=inf is not a number of seconds above 0"),
+            ({"members": 0}, "RedisStore: members=0 is not a whole number above 0"),
+            ({"prefix": ""}, "RedisStore: prefix='' would mix"),
+        ],
+    )
+    def test_says_what_cannot_work(self, wrong: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=re.escape(message)):
+            RedisStore(URL, **wrong)
+
+    def test_says_so_if_redis_py_knows_no_such_option(self) -> None:
+        with pytest.raises(ConfigError, match=r"redis://h:6379/0' has options that redis-py cannot read") as error:
+            HTTPClient("https://shop.test", engine=script(), shared="redis://me:hunter2@h?hunter2=hunter2")
+        assert "hunter2" not in str(error.value)
+
+    def test_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(store, "find_spec", lambda _: None)
+        with pytest.raises(
+            ConfigError, match=re.escape("shop.test: shared='redis://h:6379/0' needs its library: pip install")
+        ):
+            HTTPClient("https://shop.test", engine=script(), shared="redis://h")
+
+    def test_is_imported_only_where_it_is_used(self) -> None:
+        code = "import sys, fairlead; fairlead.HTTPClient('https://h'); print('redis' in sys.modules, 'fairlead.sharing' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "False False\n"
+
+
+@redis_needed
+class TestAClient:
+    async def test_keeps_to_a_rate_with_its_like(self, prefix: str) -> None:
+        def made() -> HTTPClient:
+            return HTTPClient(
+                "https://shop.test",
+                name="shop",
+                engine=script(then=200),
+                policies=(RateLimit(1, per=60.0, burst=3, wait=SURE),),
+                shared=RedisStore(URL, prefix=prefix, timeout=SURE),
+            )
+
+        async with made() as one, made() as other:
+            outcomes = [await attempt(client) for _ in range(3) for client in (one, other)]
+        assert outcomes == [True] * 3 + [False] * 3
+
+    async def test_goes_on_at_its_share_without_a_store(self, prefix: str, gate: Gate) -> None:
+        events: list[Event] = []
+        client = HTTPClient(
+            "https://shop.test",
+            name="shop",
+            engine=script(then=200),
+            policies=(RateLimit(1, per=60.0, burst=4, wait=0),),
+            shared=RedisStore(gate.url, prefix=prefix, timeout=SURE, every=0.05),
+            sinks=(events.append,),
+        )
+        async with One(URL, prefix), client:
+            await until(lambda: client.upstream.shared.members == 2)
+            gate.cut()
+            await until(lambda: any(isinstance(event, SharingLost) for event in events))
+            assert [await attempt(client) for _ in range(4)] == [True, True, False, False]
+
+    async def test_that_is_dropped_open_ends_what_it_shares(self, prefix: str, gate: Gate) -> None:
+        client = HTTPClient("https://shop.test", engine=script(then=200), shared=RedisStore(gate.url, prefix=prefix))
+        await client.get("/")
+        await until(lambda: gate.callers == 1)
+        with pytest.warns(ResourceWarning, match="was dropped open"):
+            del client
+            gc.collect()
+        await until(lambda: gate.callers == 0)
+
+    async def test_closes_its_engine_although_its_store_hangs(self, prefix: str, gate: Gate) -> None:
+        engine = script(then=200)
+        async with HTTPClient("https://shop.test", engine=engine, shared=RedisStore(gate.url, prefix=prefix)) as client:
+            await client.get("/")
+            await until(lambda: client.upstream.shared._talk._born)
+            gate.freeze()
+            closing = asyncio.create_task(client.close())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait({closing})
+            assert engine.closed
+        await until(lambda: gate.callers == 0)
+
+    async def test_leaves_its_connection_to_the_parent_of_a_fork(self, prefix: str, gate: Gate) -> None:
+        async with Shop(gate.url, prefix) as shop:
+            await shop.joined()
+            line = shop.shared._line
+            if (pid := os.fork()) == 0:
+                try:
+                    shop.shared._latest.transport.get_extra_info("socket").send(b"*0\r\nnonsense\r\n")
+                    shop.shared._latest.cut()
+                finally:
+                    os._exit(0)
+            await until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+            assert [await shop.shared.reserve("x", interval=1e-3, burst=9, patience=9.0) for _ in range(3)] == [0.0] * 3
+            assert shop.shared._line is line
+        assert not any(isinstance(event, SharingLost) for event in shop.events)
+
+
+async def attempt(client: HTTPClient) -> bool:
+    try:
+        await client.get("/")
+    except LimitReached:
+        return False
+    return True

@@ -36,8 +36,8 @@ class Talk:
         self.me = token_hex(8).encode()
         self._changes: dict[tuple[str, str], tuple[float, str]] = {}
         """Circuits of ours that opened (until when, and why) or closed (0.0), of which nobody was told yet."""
-        self._said = self._changes
-        """Those of the exchange that is under way."""
+        self._said: dict[tuple[str, str], tuple[float, str]] = {}
+        """Those that were said, and of which nobody is known to have heard."""
         self._counted: list[tuple[bytes, Any, int, int]] = []
         self._totals: dict[bytes, tuple[int, int]] = {}
         """What all have counted, by budget, at the last exchange."""
@@ -68,7 +68,7 @@ class Talk:
     def count(self) -> bool:
         """Take what was counted since the last time; whether that is anything."""
         self._counted = []
-        for name, spending in self._states("taken"):
+        for name, spending in self._states("heard"):
             calls, spent = spending.taken()
             known = name.encode(*AS)
             told = (calls, spent) if known in self._totals else (0, 0)
@@ -77,7 +77,7 @@ class Talk:
 
     def say(self, now: float, gap: float) -> list[bytes]:
         """The arguments of the script, for one who comes again in `gap` seconds."""
-        self._said, self._changes = self._changes, {}
+        self._said, self._changes = {**self._said, **self._changes}, {}
         stay = STAYS * gap
         said = [self.me, micro(stay), b"%d" % (1e3 * max(LASTS, 2 * stay)), b"%d" % CIRCUITS]
         said += [self._born, b"%d" % self._since, b"%d" % len(self._counted)]
@@ -89,9 +89,7 @@ class Talk:
         return said
 
     def lost(self) -> None:
-        """Nobody hears: circuits are told when somebody does, counts never."""
-        self._changes = {**self._said, **self._changes}
-        self._said = {}
+        """Nobody hears what was counted from now on. What happened to circuits is said again when somebody does."""
         self._totals.clear()
 
     def hear(self, answer: tuple[int, bytes, int, list[int], list[tuple[bytes, int, bytes]]], now: float) -> int:
