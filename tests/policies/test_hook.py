@@ -13,7 +13,15 @@ from fairlead import HTTPClient
 from fairlead.base import BaseAPIClient
 from fairlead.core import Timeout
 from fairlead.endpoint import get
-from fairlead.errors import ConfigError, ConnectFailed, DeadlineExceeded, Disconnected, Knowledge, StatusError
+from fairlead.errors import (
+    AttemptTimedOut,
+    ConfigError,
+    ConnectFailed,
+    DeadlineExceeded,
+    Disconnected,
+    Knowledge,
+    StatusError,
+)
 from fairlead.events import Finished, GaveUp, Retried
 from fairlead.message import Request, Response
 from fairlead.policies import Budget, CircuitBreaker, Retry
@@ -186,11 +194,48 @@ async def test_a_body_that_cannot_be_read_again_ends_each_further_attempt_as_the
 
 
 @virtual_time
-async def test_an_attempt_past_the_deadline_is_not_made():
+async def test_its_pauses_do_not_outlast_the_deadline():
     engine = script(then=503)
-    async with Guide(engine=engine, max_retries=5, retry_delay=2.0, retry_backoff=1.0, timeout=3.0) as client:
+    async with Guide(engine=engine, max_retries=9, retry_delay=2.0, retry_backoff=1.0, timeout=3.0) as client:
+        with pytest.raises(DeadlineExceeded, match=r"Guide: the deadline passed in Guide\._retry_with_backoff"):
+            await client.get("/x")
+    assert (now(), len(engine.calls), engine.open) == (3.0, 2, 0)
+
+
+@virtual_time
+async def test_of_an_attempt_its_engine_keeps_the_time_and_after_it_there_is_none_to_pause():
+    engine = script(then=inf)
+    async with Guide(engine=engine, max_retries=9, retry_delay=0.0, timeout=25.0) as client:
         with pytest.raises(DeadlineExceeded):
             await client.get("/x")
+    assert (now(), len(engine.calls)) == (25.0, 3)
+    engine = script(then=inf)
+    async with Guide(engine=engine, max_retries=0, timeout=5.0) as client:
+        with pytest.raises(AttemptTimedOut):
+            await client.get("/x")
+    assert now() == 30.0
+
+
+@virtual_time
+async def test_without_a_deadline_there_is_no_timer():
+    engine = script(503, 200)
+    async with Guide(engine=engine, retry_delay=5000.0, timeout=None) as client:
+        assert (await client.get("/x")).status_code == 200
+    assert now() == 5000.0
+
+
+@virtual_time
+async def test_a_time_out_of_its_own_is_its_own():
+    class Impatient(HTTPClient, base_url=URL):
+        async def _retry_with_backoff(self, func, request):
+            async with asyncio.timeout(1.0):
+                return await func(request)
+
+    engine = script(then=inf)
+    async with Impatient(engine=engine) as client:
+        with pytest.raises(TimeoutError) as caught:
+            await client.get("/x")
+    assert (type(caught.value), now(), engine.open) == (TimeoutError, 1.0, 0)
 
 
 @virtual_time
@@ -329,21 +374,19 @@ async def test_a_post_in_a_function_is_still_a_post():
 
 
 @virtual_time
-async def test_inside_the_call_of_one_client_another_clients_is_not_bound_by_its_deadline():
-    other = HTTPClient(
-        "https://other.test", engine=script(ConnectFailed, 200), policies=(Retry(delay=20, random=half),)
-    )
+async def test_inside_the_call_of_one_client_another_client_knows_nothing_of_it():
+    recipe = Retry(delay=20, random=half)
+    async with HTTPClient("https://other.test", engine=script(ConnectFailed, 200), policies=(recipe,)) as other:
 
-    class Asks(HTTPClient, base_url=URL):
-        async def _retry_with_backoff(self, func, request):
-            await other._retry_with_backoff(other.get, "/x", retry=None)
-            return await func(request)
+        class Asks(HTTPClient, base_url=URL):
+            async def _retry_with_backoff(self, func, request):
+                await other._retry_with_backoff(other.get, "/x", retry=None)
+                return await func(request)
 
-    async with Asks(engine=script(then=200), timeout=5.0) as client:
-        with pytest.raises(DeadlineExceeded):
-            await client.get("/x")
-    assert now() == 10.0
-    await other.close()
+        async with Asks(engine=script(), timeout=5.0) as client:
+            with pytest.raises(DeadlineExceeded, match=r"in Asks\._retry"):  # ended, and not given up
+                await client.get("/x")
+    assert now() == 5.0
 
 
 # Otherwise for one call
@@ -435,7 +478,7 @@ async def test_of_attempts_beside_each_other_one_is_handed_out_and_the_others_cl
         async def _retry_with_backoff(self, func, request):
             tasks = [asyncio.ensure_future(func(request)) for _ in range(3)]
             await asyncio.wait(tasks[:1])
-            self.left = tasks
+            self.left, self.func = tasks, func
             return tasks[0].result()
 
     answers = iter([(1.0, b"first"), (0.5, b"other"), (5.0, b"late")])
@@ -451,6 +494,8 @@ async def test_of_attempts_beside_each_other_one_is_handed_out_and_the_others_cl
             assert await response.aread() == b"first"
         with pytest.raises(ConfigError, match="the call is over"):
             await client.left[2]
+        with pytest.raises(ConfigError, match="the call is over"):
+            await client.func(client.left)
     assert engine.open == 0
 
 

@@ -1,19 +1,21 @@
 """Retries of a class's own making: a client that overrides `_retry_with_backoff` sends each call through it.
 
 Many a team has such a method around each of its requests. It stands where Retry stands, and is told of a bad answer as it always was:
-by an error. What it makes of that is its own: nothing here says what is safe to send twice, but for a body that cannot be.
+by an error. What it makes of that is its own: nothing here says what is safe to send twice, but for a body that cannot be. Its
+pauses are its own too, so here, and nowhere else, a timer ends what outlasts the deadline: while an attempt runs, that is its engine's.
 """
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import get_running_loop, timeout_at
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import ref
 
 from fairlead.core import Call, Pipeline, Send, Timeout, Upstream
-from fairlead.errors import ConfigError, FairleadError, StatusError
+from fairlead.errors import ConfigError, DeadlineExceeded, FairleadError, StatusError
 from fairlead.message import Request, Response
 from fairlead.policies.retry import Retry, Retrying
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from fairlead.policies.worst import Worst
 
 T = TypeVar("T")
+
+LATE: Final = "the call is over: await func, and leave no task behind that does"
 
 _under_way: Final[ContextVar[tuple[Upstream, Call] | None]] = ContextVar("_under_way", default=None)
 """The call that runs through a hook: `super()._retry_with_backoff(...)` is given a function, and keeps this call's deadline."""
@@ -52,17 +56,26 @@ class Hook:
                 spending.call(call.clock())
             client: Any = self.client()
             attempts = _Attempts(send, upstream, call)
-            token = _under_way.set((upstream, call))
+            around = _under_way.get()
+            _under_way.set((upstream, call))
             answer: object = None
             try:
-                # Looked up in each call, so that an instance can be patched.
-                answer = await client._retry_with_backoff(attempts.send_once, call.request)
+                async with attempts.deadline:
+                    # Looked up in each call, so that an instance can be patched.
+                    answer = await client._retry_with_backoff(attempts.send_once, call.request)
             except StatusError as error:
                 if error.response not in attempts.answers:  # of some other call, which the hook made on its way
                     raise
                 answer = error.response
+            except TimeoutError as error:
+                if attempts.deadline.expired() and not isinstance(error, FairleadError):
+                    told = f"the deadline passed in {self.owner}"
+                    raise DeadlineExceeded(
+                        told, request=call.request, upstream=upstream.name, phase="waiting"
+                    ) from None
+                raise
             finally:
-                _under_way.reset(token)
+                _under_way.set(around)
                 attempts.end(answer)
             if not isinstance(answer, Response):
                 raise ConfigError(f"{self.owner} returned {type(answer).__name__}: return what func returned")
@@ -74,20 +87,23 @@ class Hook:
 class _Attempts:
     """The attempts of one call: what was answered, and is to be closed unless it is handed out."""
 
-    __slots__ = ("_call", "_fault", "_number", "_over", "_send", "_upstream", "answers")
+    __slots__ = ("_call", "_fault", "_number", "_over", "_send", "_sending", "_upstream", "answers", "deadline")
 
     def __init__(self, send: Send, upstream: Upstream, call: Call) -> None:
         self._send = send
         self._upstream = upstream
         self._call = call
-        self._number = 0
+        self._number = self._sending = 0
         self._fault: FairleadError | None = None
         self._over = False
         self.answers: list[Response] = []
+        self.deadline = timeout_at(call.deadline if call.deadline < inf else None)
 
     async def send_once(self, request: Request) -> Response:
         """One attempt. 4xx and 5xx are raised as StatusError, and come out of the call as the answers they are."""
         call = self._call
+        if self._over:
+            raise ConfigError(LATE)
         if self._fault is not None and not request.replayable:
             raise self._fault
         if request.origin != call.request.origin:
@@ -99,17 +115,28 @@ class _Attempts:
         fork.request = request
         if request.idempotent:
             fork.allowance = call.timeout.among
+        self._sending += 1
+        self._rule(None)
         try:
             response = await self._send(fork)
             if self._over:
                 response.close()
-                raise ConfigError("the call is over: await func, and leave no task behind that does")
+                raise ConfigError(LATE)
             response.upstream = self._upstream.name
             self.answers.append(response)
             return response.raise_for_status()
         except FairleadError as error:
             self._fault = error
             raise
+        finally:
+            self._sending -= 1
+            if not self._sending and call.deadline < inf:
+                self._rule(call.deadline)
+
+    def _rule(self, deadline: float | None) -> None:
+        """Let the timer end what is done from that time on, or nothing, where an engine keeps the time."""
+        if not self._over and not self.deadline.expired():
+            self.deadline.reschedule(deadline)
 
     def end(self, answer: object) -> None:
         self._over = True
