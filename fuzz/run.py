@@ -28,7 +28,20 @@ from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
 PATHS = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests")]
-TARGETS = ("answer", "coding", "cookies", "dates", "guard", "head", "lines", "redirect", "retry_after", "tunnel", "url")
+TARGETS = (
+    "answer",
+    "coding",
+    "cookies",
+    "dates",
+    "guard",
+    "head",
+    "hints",
+    "lines",
+    "redirect",
+    "retry_after",
+    "tunnel",
+    "url",
+)
 LONGEST = 4096
 """Bytes of an input: more slows down, and finds no more."""
 

@@ -11,7 +11,20 @@ from unittest.mock import patch
 
 import pytest
 
-TARGETS = ("answer", "coding", "cookies", "dates", "guard", "head", "lines", "redirect", "retry_after", "tunnel", "url")
+TARGETS = (
+    "answer",
+    "coding",
+    "cookies",
+    "dates",
+    "guard",
+    "head",
+    "hints",
+    "lines",
+    "redirect",
+    "retry_after",
+    "tunnel",
+    "url",
+)
 INPUTS = 3000
 
 

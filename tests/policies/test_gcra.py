@@ -62,9 +62,9 @@ def test_a_turn_that_nobody_took_goes_to_the_next():
     turns = Turns(1.0, 1)
     turns.take(0.0)
     turns.reserve(0.0), turns.reserve(0.0)
-    turns.undo(turns.go(1.0))
+    turns.undo(turns.go(1.0)[0])
     assert ([*turns.times], turns.free) == ([1.0], 2.0)
-    turns.undo(turns.go(1.0))
+    turns.undo(turns.go(1.0)[0])
     assert ([*turns.times], turns.free) == ([], 1.0)
 
 
@@ -72,10 +72,10 @@ def test_put_off_all_follow_from_there_at_the_rate():
     turns = Turns(1.0, 5)
     taken(turns, 0.0)
     turns.reserve(0.0), turns.reserve(0.0)
-    turns.put_off(10.0)
+    assert turns.put_off(10.0) == 9.0
     assert [*turns.times] == [10.0, 11.0]
     assert turns.free == 12.0
-    turns.put_off(5.0)
+    assert turns.put_off(5.0) == 0.0
     assert [*turns.times] == [10.0, 11.0]
     idle = Turns(1.0, 5)
     idle.put_off(10.0)
@@ -116,7 +116,7 @@ def test_in_no_window_go_more_than_the_burst_and_one_for_each_interval(gaps, int
     for gap, wait in zip(gaps, waits, strict=False):
         at += gap
         while turns.times and turns.times[0] <= at:
-            went.append(turns.go(turns.times[0]))
+            went.append(turns.go(turns.times[0])[0])
         if not turns.times and turns.take(at):
             went.append(at)
         elif wait:

@@ -42,9 +42,12 @@ class Turns:
 
     def take(self, now: float) -> bool:
         """Use a turn that is free now, if one is: none is while any is waited for."""
-        if self.free > now + GRAIN:
+        free = self.free
+        if free > now + GRAIN:
             return False
-        self.free = max(self.free, now - self.slack) + self.interval
+        if free < (least := now - self.slack):
+            free = least
+        self.free = free + self.interval
         return True
 
     def next(self, now: float) -> float:
@@ -70,12 +73,11 @@ class Turns:
         if self.times[-1] > self.lent:
             self.free = self.times.pop()
 
-    def go(self, now: float) -> float:
-        """Use the first turn that is reserved."""
+    def go(self, now: float) -> tuple[float, float]:
+        """Use the first turn that is reserved: its time, and by how much those behind it are put off."""
         turn = self.times.popleft()
-        if now - turn > (late := max(self.slack, LATE)):
-            self.put_off(now - late + self.interval)
-        return turn
+        late = max(self.slack, LATE)
+        return turn, self.put_off(now - late + self.interval) if now - turn > late else 0.0
 
     def undo(self, turn: float) -> None:
         """The first turn was given to one who was gone: whoever is behind has it."""
@@ -85,15 +87,17 @@ class Turns:
         elif turn > self.lent:
             self.free = max(turn, self.free - self.interval)
 
-    def put_off(self, until: float) -> None:
-        """No turn before that time; those that were reserved follow from there, an interval between them."""
-        times = self.times
-        for place, turn in enumerate(times):
-            if turn >= until:
-                break
-            times[place] = until
+    def put_off(self, until: float) -> float:
+        """No turn before that time; those reserved follow from there, an interval between them. By how much one is put off at most."""
+        times, moved, most = self.times, [], 0.0
+        while times and (turn := times[0]) < until:
+            times.popleft()
+            moved.append(until)
+            most = max(most, until - turn)
             until += self.interval
+        times.extendleft(reversed(moved))
         self.free = max(self.free, until)
+        return most
 
     def forget(self, now: float, waiting: int) -> None:
         """Turns of the past that were kept for somebody who did not come."""
@@ -107,12 +111,14 @@ class Turns:
 class Paced(Line):
     """A line with a rate: who comes knows its turn, and is refused at once where that would be too late."""
 
-    __slots__ = ("_burst", "_interval", "_key", "turns")
+    __slots__ = ("_burst", "_interval", "_key", "_spare", "turns")
 
     def __init__(self, upstream: Upstream, origin: str, limit: str, interval: float, burst: int, key: str) -> None:
         super().__init__(upstream, origin, limit)
         self._interval, self._burst, self._key = interval, burst, f"{key}:{origin}"
         self.turns = Turns(interval, burst)
+        self._spare = inf
+        """Seconds that everybody could be put off by, at least, and still be let go in time: nobody is looked for in vain."""
 
     @property
     def next(self) -> float:
@@ -160,32 +166,43 @@ class Paced(Line):
         due = self.turns.times[ahead]
         if due > until:
             raise self._late(call, due - now)
+        self._spare = min(self._spare, until - due)
         await self._wait(call, until, now)
 
     def _serve(self, now: float) -> None:
-        turns, late = self.turns, False
+        turns = self.turns
         while self.waiting and turns.times[0] <= now + GRAIN:
             grant, waiting = self._first()
             self._leave(grant, waiting)
             if grant.done():  # it was refused or cancelled, and has not yet left
                 self._gave_up()
                 continue
-            waiting.turn = turns.go(now)
-            late = late or now - waiting.turn > LATE
+            waiting.turn, later = turns.go(now)
             grant.set_result(True)
-        if late:
-            self._thin(now)
-        self._ring(turns.times[0] if self.waiting else None)
+            self._later(later, now)
+        if self.waiting:
+            self._ring(turns.times[0])
+        else:
+            self._spare = inf
+            self._ring(None)
 
-    def _put_off(self, until: float) -> None:
-        self.turns.put_off(until)
+    def _put_off(self, until: float, now: float) -> None:
+        self._later(self.turns.put_off(until), now)
+
+    def _later(self, seconds: float, now: float) -> None:
+        """All were put off by as much, at most."""
+        self._spare -= seconds
+        if self._spare < 0:
+            self._thin(now)
 
     def _thin(self, now: float) -> None:
         times = [*self.turns.times]
         place = 0
+        self._spare = inf
         for grant, waiting in self._all():
             due = times[place] if place < len(times) else None
             if due is not None and due <= waiting.until and not grant.done():
+                self._spare = min(self._spare, waiting.until - due)
                 place += 1
                 continue
             self._leave(grant, waiting)

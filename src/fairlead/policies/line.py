@@ -55,8 +55,7 @@ class Line:
         began = self.held <= now
         if until > self.held:
             self.held = until
-            self._put_off(until)
-            self._thin(now)
+            self._put_off(until, now)
             self._serve(now)
         return began
 
@@ -138,8 +137,8 @@ class Line:
         """Let go whoever may, and see to the timer."""
         raise NotImplementedError
 
-    def _put_off(self, until: float) -> None:
-        """Let nobody go before that time."""
+    def _put_off(self, until: float, now: float) -> None:
+        """Let nobody go before that time, and refuse whom that makes too late."""
         raise NotImplementedError
 
     def _thin(self, now: float) -> None:

@@ -66,8 +66,9 @@ class Opening(Line):
                 grant.set_result(True)
         self._ring(self.held if self.waiting and held else None)
 
-    def _put_off(self, until: float) -> None:
+    def _put_off(self, until: float, now: float) -> None:
         self.room = 1
+        self._thin(now)
 
     def _thin(self, now: float) -> None:
         for grant, waiting in self._all():

@@ -106,7 +106,7 @@ class RateLimit:
             now = call.clock()
             if upstream.shared is not None:
                 await line.share(upstream.shared, call, self.until(call, now), now)
-            elif not line.take(now):
+            elif line.waiting or not line.turns.take(now):
                 await line.turn(call, self.until(call, now), now)
             response = await send(call)
             if hints and speaks(response.status_code, response._pairs):
