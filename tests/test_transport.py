@@ -661,7 +661,7 @@ async def test_cancelled_at_any_step_it_leaves_nothing(lib: Any) -> None:
                     break
                 asking.cancel()
                 await asyncio.wait({asking}, timeout=PATIENCE)
-                ((_, slots),) = made.client.upstream.states.items()
+                slots = made.client.upstream.states["ConcurrencyLimit", "default"]
                 assert slots.taken == 0
             await peer.empty()
     assert asking.result().content == b"onetwo"
