@@ -23,12 +23,12 @@ async def go(line, asked=None, *, until=inf, takes=1.0, good=True):
     """Come, be let go, and be answered after as many seconds; when it was let go."""
     let_go = now()
     if line.room:
-        await line.turn(asked or call(timeout=None), until, now())
+        ticket = await line.turn(asked or call(timeout=None), until, now())
         let_go = now()
         try:
             await asyncio.sleep(takes)
         finally:
-            line.ended(now(), good=good)
+            line.ended(ticket, now(), good=good)
     return let_go
 
 
@@ -66,6 +66,19 @@ async def test_an_answer_that_is_not_good_lets_one_go_and_a_new_hold_begins_anew
     assert line.hold(10.0, now())
     assert not line.hold(9.0, now())
     assert await waiting[5] == 10.0
+    assert empty(line)
+
+
+@virtual_time
+async def test_what_was_let_go_before_a_hold_counts_no_more_after_it():
+    line = opening()
+    line.hold(1.0, now())
+    slow, quick = (asyncio.ensure_future(go(line, takes=takes)) for takes in (60.0, 1.0))
+    await asyncio.sleep(2)
+    line.hold(3.0, now())
+    assert await quick == 3.0
+    await slow
+    assert (line.out, line.room) == (0, 0)
     assert empty(line)
 
 

@@ -17,7 +17,7 @@ from fairlead.errors import Knowledge, LimitReached
 
 
 class Waiting:
-    """One in line: the last time that is of use to it, what tells it that this has come, and, once it is let go, its turn."""
+    """One in line: the last time that is of use to it, what tells it that this has come, and, once it is let go, which turn it has."""
 
     __slots__ = ("call", "timer", "turn", "until")
 
@@ -65,8 +65,8 @@ class Line:
             return self.waiting
         return sum([len(lane) for above, lane in self.lanes.items() if above >= priority])
 
-    async def _wait(self, call: Call, until: float, now: float) -> None:
-        """In line until it is let go. Raises what it is refused by, or ConfigError once the client is closed."""
+    async def _wait(self, call: Call, until: float, now: float) -> float:
+        """In line until it is let go: its turn. Raises what it is refused by, or ConfigError once the client is closed."""
         waiting = Waiting(call, until)
         overtakes = self.ahead(call.priority) < self.waiting
         grant = self._enter(waiting)
@@ -82,6 +82,7 @@ class Line:
                 self._undo(waiting)
             self._serve(call.clock())
             raise
+        return waiting.turn
 
     def _enter(self, waiting: Waiting) -> Future[bool]:
         grant: Future[bool] = get_running_loop().create_future()

@@ -126,7 +126,7 @@ class RateLimit:
                     self.listen(response, call, lines, upstream)
                 return response
             now = call.clock()
-            await line.turn(call, self.until(call, now), now)
+            ticket = await line.turn(call, self.until(call, now), now)
             good = False
             try:
                 response = await send(call)
@@ -134,7 +134,7 @@ class RateLimit:
                 if speaks(response.status_code, response._pairs):
                     self.listen(response, call, lines, upstream)
             finally:
-                line.ended(call.clock(), good=good)
+                line.ended(ticket, call.clock(), good=good)
             return response
 
         return obey
