@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from areas import Panel, draw
@@ -66,9 +66,9 @@ COMPARED = [Scene(kind, "budget") for kind in KINDS]
 """Of these the whole crowd is played too, when it is asked for."""
 
 
-def play(scene: Scene, sample: int, seed: int) -> tuple[Story, float]:
-    """What was seen, and how many seconds it took."""
-    began = perf_counter()
+def play(scene: Scene, sample: int, seed: int) -> tuple[Story, float, float]:
+    """What was seen, how many seconds it took, and how many of a processor's."""
+    began, used = perf_counter(), process_time()
     story = simulate(
         clients=CLIENTS,
         rate=RATE,
@@ -80,19 +80,22 @@ def play(scene: Scene, sample: int, seed: int) -> tuple[Story, float]:
         sample=sample,
         seed=seed,
     )
-    return story, perf_counter() - began
+    return story, perf_counter() - began, process_time() - used
 
 
-def stored(story: Story, took: float) -> dict[str, Any]:
+def stored(story: Story, took: float, used: float) -> dict[str, Any]:
     return {
         "took": round(took, 1),
+        "used": round(used, 1),
         **{name: [round(number) for number in numbers] for name, numbers in asdict(story).items()},
     }
 
 
 def told(results: dict[str, Any], scene: Scene, crowd: str = "stories") -> Story:
     """The story as it is stored."""
-    return Story(**{name: tuple(numbers) for name, numbers in results[crowd][scene.key].items() if name != "took"})
+    return Story(
+        **{name: tuple(numbers) for name, numbers in results[crowd][scene.key].items() if name not in {"took", "used"}}
+    )
 
 
 def apart(one: Story, other: Story, width: int = 5) -> float:
@@ -129,6 +132,8 @@ def rows(results: dict[str, Any]) -> list[str]:
 
 def page(results: dict[str, Any]) -> str:
     sample = results["sample"]
+    used = [one["used"] for one in results["stories"].values()]
+    least, most = min(used), max(used)
     parts = [
         "<!-- Written by benchmarks/storm.py from storm.json; never edited. -->",
         "# A retry storm",
@@ -139,8 +144,8 @@ does. The policies are the real ones, the time is virtual; `fairlead.testing.sim
         "![Attempts and answers per second, with and without a budget, while a service is down and after it](storm.svg)",
         "\n".join(rows(results)),
         f"""\
-*Refused*: nobody listens, as after a crash. Every attempt fails at once, so the storm is as high as the retries are many; it ends with the
-outage, as nothing of it is left anywhere.
+*Refused*: nobody listens, as after a crash. Every attempt fails at once, so the storm is as high as the retries are many. It ends with the
+outage, as none of it is left anywhere.
 
 *Stalled*: the service takes requests and works on none, as one that waits for a lock or its database. {LINE:g} seconds of work wait in line,
 when it goes on, for callers who gave up after {TIMEOUT.attempt:g} s and ask again. The service does not know that, and serves them all: whoever
@@ -148,24 +153,23 @@ comes meanwhile waits {LINE:g} s for an answer, and gives up as well. Without a 
 do one and a half, so the line stays full, and it never does anything useful again, with nothing wrong but its clients. With one, less
 comes in than goes out, and the line is worked off.
 
-A line shorter than its callers' patience would have helped as well: the last row is the same storm before a service that keeps {SHORT:g} s of
-work and refuses the rest. But that is somebody else's service.
+A line shorter than its callers' patience helps as well: the last row is the same storm before a service that keeps {SHORT:g} s of work and
+refuses the rest. But that is somebody else's service.
 
-A circuit breaker sends next to nothing meanwhile, and then waits for its next probe: its clients come back one by one.""",
+With a circuit breaker next to nothing is sent meanwhile. Its clients come back one by one, each with its next probe, and lose the calls
+until then.""",
         "## The numbers behind it",
         f"""\
-- Retries: up to 2, after a random pause of at most 0.05 and 0.1 s; an attempt has {TIMEOUT.attempt:g} s, a call {TIMEOUT.total:g} s.
-- The budget: a fifth of the calls of the last 10 s, and 10 retries in each second: here {0.2 + 10 / RATE:.1f} retries for each call in the long run.
-  What the last ten seconds did not use may be spent in one.
+- A call has {TIMEOUT.total:g} s, an attempt {TIMEOUT.attempt:g} s.
+{budget_in_words(results)}
 - The service: {LATENCY * 1000:.0f} ms in the median, a line of {LINE:g} s of work, served first come, first served.
-- Every {sample}th client was played, before a {sample}th of the service; seed {results["seed"]}. {results["python"]}, {results["cores"]} cores,
-  {results["date"]}: {results["took"]:.0f} s for all {len(SCENES)}, {min(one["took"] for one in results["stories"].values()):.0f} to
-  {max(one["took"] for one in results["stories"].values()):.0f} s each.""",
+- Every {sample}th client was played, before a {sample}th of the service, with seed {results["seed"]}. All {len(SCENES)} runs took {results["took"]:.0f} s on
+  {results["cores"]} cores, each {least:.0f} to {most:.0f} s of one ({results["python"]}, {results["date"]}).""",
     ]
     if whole := results.get("whole"):
         compared = [
             f"| {KINDS[scene.kind]} | {POLICIES[scene.policies][0]} | {sum(told(results, scene, 'whole').sent) / 1e6:.1f} |"
-            f" {whole[scene.key]['took']:.0f} | {results['stories'][scene.key]['took']:.0f} |"
+            f" {whole[scene.key]['used']:.0f} | {results['stories'][scene.key]['used']:.0f} |"
             f" {apart(told(results, scene, 'whole'), told(results, scene)):.1%} |"
             for scene in SCENES
             if scene.key in whole
@@ -174,7 +178,7 @@ A circuit breaker sends next to nothing meanwhile, and then waits for its next p
             "## The sample and the whole crowd",
             (
                 f"All {CLIENTS:,} clients, beside one in {sample}: the most they are apart, in what is sent or answered within five seconds, as a"
-                " share of the calls."
+                " share of the calls; and the seconds of a processor that each took."
             ),
             "\n".join(
                 [
@@ -185,6 +189,17 @@ A circuit breaker sends next to nothing meanwhile, and then waits for its next p
             ),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def budget_in_words(results: dict[str, Any]) -> str:
+    """What each client had, and what came of it where that needs a word."""
+    lines = [f"- {line[0].upper()}{line[1:]}." for line in results["policies"]]
+    stories = [told(results, Scene(kind, "budget")) for kind in KINDS]
+    if any(story.peak(AT, BACK) > 1.5 * story.amplification(AT, BACK) for story in stories):
+        lines.append(
+            "- What the window of a budget did not use may be spent at once, and is free again when the window has passed: the peaks."
+        )
+    return "\n".join(lines)
 
 
 def picture(results: dict[str, Any]) -> str:
@@ -236,6 +251,7 @@ def run(sample: int, seed: int, *, whole: bool) -> None:
             "cores": cores,
             "sample": sample,
             "seed": seed,
+            "policies": [policy.explain() for policy in standard() if policy.place in {"Retry", "CircuitBreaker"}],
             "took": round(perf_counter() - began, 1),
             "stories": {scene.key: stored(*story) for scene, story in zip(SCENES, stories, strict=True)},
         }

@@ -19,7 +19,7 @@ from fairlead import Timeout
 from fairlead.core import Call
 from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, DeadlineExceeded
 from fairlead.message import Request
-from fairlead.policies import Budget, CircuitBreaker, ConcurrencyLimit, Retry, standard
+from fairlead.policies import Budget, CircuitBreaker, ConcurrencyLimit, Hedge, Retry, standard
 from fairlead.testing import Outage, Service, Story, simulate
 from fairlead.testing.virtual.clockwork import Clockwork
 from fairlead.testing.virtual.service import Served
@@ -159,7 +159,7 @@ async def test_it_runs_within_a_loop_and_leaves_it_as_it_was():
 def ask(service, *times, outages=(), timeout=10.0, seed=1):
     """What requests that come at these times see, and when."""
     loop = Clockwork()
-    served = Served(service, outages, loop, _dice(seed), Tally(), 1.0)
+    served = Served(service, outages, loop, _dice(seed, "service"), Tally(), 1.0)
     bounds = Timeout.of(timeout)
 
     async def one(when):
@@ -201,7 +201,7 @@ def test_it_serves_those_who_gave_up_before_those_who_came_later():
 
 def test_a_call_whose_deadline_has_passed_sends_nothing():
     loop, tally = Clockwork(), Tally()
-    served = Served(STEADY, (), loop, _dice(1), tally, 1.0)
+    served = Served(STEADY, (), loop, _dice(1, "service"), tally, 1.0)
     (error,) = play(served.send(Call(REQUEST, Timeout(), 0.0, clock=loop.time)), loop=loop)
     assert isinstance(error, DeadlineExceeded)
     assert tally.first == 0
@@ -352,7 +352,7 @@ pipelines = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(outages, max_size=3), pipelines, st.integers(0, 99), st.sampled_from([1, 2, 5]))
 def test_every_call_ends_once(outages, policies, seed, sample):
     told = crowd(outages=outages, policies=policies, seed=seed, sample=sample, seconds=14.0)
@@ -416,6 +416,33 @@ def test_a_policy_may_start_tasks():
 
 
 @dataclass(frozen=True)
+class Idle:
+    """Ours are played without a task, but beside a stranger."""
+
+    def bind(self, send, upstream, /):
+        async def idle(call):
+            assert asyncio.current_task() is not None
+            return await send(call)
+
+        return idle
+
+
+@pytest.mark.parametrize("kind", ["refused", "hanging", "stalled", "unavailable", "slow"])
+def test_it_goes_the_same_way_in_tasks(kind):
+    said = {"outages": [Outage(at=3.0, seconds=4.0, kind=kind)], "seed": 3}
+    policies = (Retry(), CircuitBreaker(consecutive=20), ConcurrencyLimit(limit=4, waiting=8))
+    assert crowd(**said, policies=(Idle(), *policies)) == crowd(**said, policies=policies)
+
+
+def test_hedges_race_as_they_do_elsewhere():
+    slow = [Outage(at=3.0, seconds=4.0, kind="slow", slowness=20.0, share=0.1)]
+    service = Service(latency=0.02, spread=0.1)
+    told = crowd(policies=(Hedge(),), outages=slow, service=service, clients=2, rate=100.0)
+    assert told.came_through == told.offered
+    assert 0.0 < told.amplification() - 1.0 < 0.2
+
+
+@dataclass(frozen=True)
 class Broken:
     def bind(self, send, upstream, /):
         async def broken(call):
@@ -429,26 +456,41 @@ def test_a_mistake_of_a_policy_ends_it():
         crowd(policies=(Broken(),))
 
 
+@dataclass(frozen=True)
+class Giving:
+    def bind(self, send, upstream, /):
+        async def giving(call):
+            raise asyncio.CancelledError
+
+        return giving
+
+
+def test_a_call_that_is_cancelled_by_nobody_is_a_mistake_too():
+    with pytest.raises(asyncio.CancelledError):
+        crowd(policies=(Giving(),))
+
+
 def test_a_sample_tells_what_the_whole_crowd_does():
     said = {
-        "clients": 100,
+        "clients": 60,
         "rate": 40.0,
         "seconds": 12.0,
         "outages": [Outage(at=3.0, seconds=3.0, kind="stalled")],
-        "service": Service(capacity=7000.0, line=1.5),
+        "service": Service(capacity=4200.0, line=1.5),
     }
-    whole, sample = crowd(**said), crowd(**said, sample=10)
+    whole, sample = crowd(**said), crowd(**said, sample=6)
     for since in range(0, 12, 3):
-        assert sample.amplification(since, since + 3) == pytest.approx(whole.amplification(since, since + 3), rel=0.04)
+        assert sample.amplification(since, since + 3) == pytest.approx(whole.amplification(since, since + 3), rel=0.02)
         assert sample.share(since, since + 3) == pytest.approx(whole.share(since, since + 3), abs=0.04)
-    assert sum(sample.offered) == pytest.approx(sum(whole.offered), rel=0.04)
+    assert sample.recovered(6.0) == whole.recovered(6.0) == 3
+    assert sum(sample.offered) == pytest.approx(sum(whole.offered), rel=0.02)
 
 
 # The storm
 
 
 def storm(*policies, kind, line=2.0):
-    """A thousand clients of a hundred calls a second, of whom five are played; the service is down from 11 to 21."""
+    """A thousand clients of a hundred calls a second, of whom four are played; the service is down from 11 to 21."""
     return simulate(
         clients=1000,
         rate=100.0,
@@ -457,7 +499,7 @@ def storm(*policies, kind, line=2.0):
         service=Service(latency=0.02, capacity=150_000.0, line=line),
         outages=[Outage(at=11.0, seconds=10.0, kind=kind)],
         timeout=Timeout(total=10.0, attempt=1.0),
-        sample=200,
+        sample=250,
         seed=1,
     )
 

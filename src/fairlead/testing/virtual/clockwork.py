@@ -2,8 +2,8 @@
 
 Policies ask a loop for its time, timers, futures and tasks. `VirtualLoop` has them too, beside sockets, signals and threads, and in
 every turn asks the system whether any of those came: too much, where calls come by the million. What this one has not raises
-NotImplementedError, as `asyncio.AbstractEventLoop` does. A call is `played` and is no task, which would cost half as much again:
-it has a context of its own as a task has, but nobody can cancel it, and `asyncio.timeout` asks for a task.
+NotImplementedError, as `asyncio.AbstractEventLoop` does. What asks for no task is `played`, as a task costs half as much again: it has
+a context of its own, as a task has, but nobody can cancel it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from types import coroutine
@@ -80,8 +81,13 @@ class Clockwork(asyncio.AbstractEventLoop):
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
     def play(self, number: int, work: Coroutine[Any, Any, Any], ended: Ended) -> None:
-        """Begin this now, and tell `ended` when it is over."""
+        """Begin this now, and tell `ended` when it is over. For what never asks which task it is in, and cancels none."""
         _Played(self, number, work, ended)
+
+    def start(self, number: int, work: Coroutine[Any, Any, Any], ended: Ended) -> None:
+        """The same in a task, for what does."""
+        task = asyncio.Task(work, loop=self, name="call")  # a name of its own would cost as much as the task
+        task.add_done_callback(partial(_tell, number, ended))
 
     def until(self, when: float) -> Awaitable[None]:
         """That time: for what is played without a future."""
@@ -166,6 +172,13 @@ class _Played:
                 # What a task does with a future it is given: its first half says so, and is taken back.
                 awaited._asyncio_future_blocking = False
                 awaited.add_done_callback(self, context=self._context)
+
+
+def _tell(number: int, ended: Ended, task: asyncio.Task[Any]) -> None:
+    error = task.exception()
+    if error is not None and not isinstance(error, Exception):
+        raise error
+    ended(number, None if error is not None else task.result(), error)
 
 
 @coroutine

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
 from fairlead.core import Call, Pipeline, Policy, Send, Timeout, Upstream
 from fairlead.errors import FairleadError, Refused
 from fairlead.message import Request, Response
 from fairlead.testing.virtual.clockwork import Clockwork
 from fairlead.testing.virtual.story import Tally
+
+_PLAIN: Final = frozenset({"Observe", "Retry", "CircuitBreaker", "RateLimit", "ConcurrencyLimit", "DeadlineHeader"})
+"""Places of our own policies that ask for no task."""
 
 
 class Crowd:
@@ -45,6 +49,7 @@ class Crowd:
         self._timeout = timeout
         self._total = timeout.total or 0.0
         self._loop = loop
+        self._begin = loop.play if all(map(_asks_for_no_task, policies)) else loop.start
         self._random = random
         self._tally = tally
         self._wait()
@@ -59,7 +64,7 @@ class Crowd:
         tally.offered += 1
         send = sends[int(self._random.random() * len(sends))]
         call = Call(self._request, self._timeout, loop.now + self._total, clock=loop.time)
-        loop.play(tally.second, send(call), self._ended)  # type: ignore[arg-type]  # what policies return are coroutines
+        self._begin(tally.second, send(call), self._ended)  # type: ignore[arg-type]  # what policies return are coroutines
         self._wait()
 
     def _ended(self, second: int, response: Response | None, error: Exception | None) -> None:
@@ -73,3 +78,7 @@ class Crowd:
         tally.failed += 1
         if isinstance(error, Refused):
             tally.refused += 1
+
+
+def _asks_for_no_task(policy: Policy) -> bool:
+    return type(policy).__module__.startswith("fairlead.policies.") and getattr(policy, "place", "") in _PLAIN

@@ -55,8 +55,8 @@ def simulate(
             "simulate: a timeout without a total: what hangs would hang for ever; say how long a call may take"
         )
     there = round(clients / sample)
-    loop, tally, dice = Clockwork(), Tally(), _dice(seed)  # type: ignore[abstract]  # what it has not, it says
-    served = Served(service or Service(), outages, loop, _dice(dice.random()), tally, there / clients)
+    loop, tally = Clockwork(), Tally()  # type: ignore[abstract]  # what it has not, it says
+    served = Served(service or Service(), outages, loop, _dice(seed, "service"), tally, there / clients)
     for second in range(1, int(seconds) + 1):
         loop.call_at(float(second), tally.turn)
     Crowd(
@@ -64,26 +64,27 @@ def simulate(
         weight=clients / there,
         rate=rate,
         seconds=seconds,
-        policies=[_seeded(policy, _dice(dice.random())) for policy in (standard() if policies is None else policies)],
+        policies=[_seeded(policy, seed) for policy in (standard() if policies is None else policies)],
         send=served.send,
         request=request or Request("GET", "https://service.test/"),
         timeout=bounds,
         loop=loop,
-        random=_dice(dice.random()),
+        random=_dice(seed, "crowd"),
         tally=tally,
     )
     loop.run()
     return tally.story(clients / there)
 
 
-def _seeded(policy: Policy, dice: Random) -> Policy:
+def _seeded(policy: Policy, seed: int) -> Policy:
     """The same recipe, its chance repeatable."""
     if not is_dataclass(policy) or all(field.name != "random" for field in fields(policy)):
         return policy
     recipe: Any = policy
-    seeded: Policy = replace(recipe, random=dice.random)
+    seeded: Policy = replace(recipe, random=_dice(seed, type(policy).__name__).random)
     return seeded
 
 
-def _dice(seed: float) -> Random:
-    return Random(seed)  # noqa: S311  # nothing here is secret
+def _dice(seed: int, whose: str) -> Random:
+    """Each has its own, so that the same calls come at the same times whatever the policies are."""
+    return Random(f"{seed} {whose}")  # noqa: S311  # nothing here is secret
