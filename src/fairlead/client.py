@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, Unpack, overload
 
 from fairlead.base import BaseAPIClient
 from fairlead.body import Content, Data, Files, Upload, encode
-from fairlead.errors import StatusError
+from fairlead.errors import ConfigError, StatusError
 from fairlead.headers import Headers, HeaderTypes
 from fairlead.keywords import BodyOptions, CallOptions, Otherwise
 from fairlead.message import Request, Response
@@ -154,4 +154,8 @@ def _sending(options: dict[str, Any]) -> dict[str, Any]:
     """The options that are for `send`, taken out."""
     if SENDING.isdisjoint(options):
         return {}
+    if not isinstance(priority := options.get("priority", 0), int):
+        raise ConfigError(
+            f"priority={priority!r} is not a whole number; one with a higher is served first, and 0 is usual"
+        )
     return {name: options.pop(name) for name in SENDING & options.keys()}

@@ -304,6 +304,9 @@ async def test_a_priority_that_is_no_whole_number_is_refused():
     for wrong in ("high", None, 1.5):
         with pytest.raises(ConfigError, match=r"priority=.* is not a whole number"):
             await send(ranked(wrong))
+    async with HTTPClient("https://shop.test", engine=script(200)) as client:
+        with pytest.raises(ConfigError, match=r"priority='high' is not a whole number"):
+            await client.get("/", priority="high")  # also where nobody waits
     await first
     assert held(slots) == (0, 0, 0)
 

@@ -57,13 +57,13 @@ class Line:
         grant = next(reversed(equals))
         return grant, equals[grant]
 
+    def __len__(self) -> int:
+        return sum(map(len, self._equals.values()))
+
     def _tidy(self, priority: int) -> None:
         if not self._equals[priority]:
             del self._equals[priority]
             del self.ranks[bisect_left(self.ranks, priority)]
-
-    def __len__(self) -> int:
-        return sum(map(len, self._equals.values()))
 
 
 class Slots:
