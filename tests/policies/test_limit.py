@@ -215,6 +215,8 @@ def test_it_explains_itself():
     assert "at most 100 calls" in ConcurrencyLimit().explain()
     assert "a line of at most 5" in ConcurrencyLimit(waiting=5).explain()
     assert "2 to 200: one more for each round trip" in ConcurrencyLimit(limit=Aimd()).explain()
+    assert "a time-out, 503 or 429; the rest" in ConcurrencyLimit(limit=Aimd()).explain()
+    assert "503, 429 or an answer that took more than 0.5 s" in ConcurrencyLimit(limit=Aimd(slow=0.5)).explain()
     assert "fewer while answers take more than 1.5 times" in ConcurrencyLimit(limit=Gradient()).explain()
     assert ConcurrencyLimit(limit=None).explain() == "concurrency limit: none"
 

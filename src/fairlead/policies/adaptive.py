@@ -46,10 +46,10 @@ class Aimd:
             raise ConfigError(f"Aimd: slow={self.slow!r} is not a number of seconds above 0; None takes any time")
 
     def explain(self) -> str:
-        slow = "" if self.slow is None else f" or {self.slow:g} s without an answer"
+        slow = " or 429" if self.slow is None else f", 429 or an answer that took more than {self.slow:g} s"
         return (
             f"{self.initial} calls under way at first, then {self.least} to {self.most}: one more for each round trip that goes well,"
-            f" times {self.backoff:g} after a time-out, 503 or 429{slow}"
+            f" times {self.backoff:g} after a time-out, 503{slow}"
         )
 
     def start(self) -> AimdRule:
