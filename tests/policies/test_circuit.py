@@ -462,6 +462,7 @@ async def test_a_probe_in_line_is_not_turned_away_by_what_opened_its_circuit_bef
     assert circuits[SHOP].state is HALF_OPEN
     circuits.report(circuits[SHOP], late, call(), ConnectFailed())
     circuits.opened_elsewhere("https://shop.test", 30.0, now(), "5 failures in a row")
+    circuits.opened_elsewhere("https://third.test", 30.0, now(), "5 failures in a row")
     await held.aread()
     assert (await probe).status_code == 200
     assert circuits[SHOP].state is CLOSED

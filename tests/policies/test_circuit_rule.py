@@ -142,7 +142,7 @@ def test_it_is_held_open_as_long_as_it_is_asked_to_and_never_for_less():
     assert circuit.admit(30.9) is None
     circuit.admit(31.0)
     circuit.hold(31.0, 30.0)
-    assert circuit.state is HALF_OPEN
+    assert (circuit.state, circuit.seconds, circuit.until) == (HALF_OPEN, 30.0, 31.0)
 
 
 def test_opened_for_ever_it_lets_nobody_probe():
@@ -162,6 +162,26 @@ def test_a_good_probe_closes_it_and_all_is_forgotten():
     assert circuit.succeed(circuit.admit(5.0), 5.1)
     assert circuit.state is CLOSED
     assert [circuit.fail(circuit.admit(5.2), 5.2) for _ in range(5)] == [False, False, False, False, True]
+
+
+def test_it_opens_and_closes_again_and_again():
+    circuit = Circuit(CircuitBreaker(consecutive=1, probes=2))
+    for at in (0.0, 100.0, 200.0):
+        assert circuit.fail(circuit.admit(at), at)
+        assert not circuit.succeed(circuit.admit(at + 5), at + 5)
+        assert circuit.succeed(circuit.admit(at + 5), at + 5)
+        assert circuit.seconds == 5.0
+
+
+def test_it_counts_whom_it_had_no_place_for_since_it_opened():
+    circuit = opened()
+    circuit.refused = 7
+    circuit.fail(circuit.admit(5.0), 5.0)
+    assert circuit.refused == 7, "it did not close in between"
+    circuit.close()
+    assert circuit.refused == 7, "so that one can still see it"
+    circuit.open(100.0, 5.0, "told")
+    assert circuit.refused == 0
 
 
 def test_several_probes_go_one_after_the_other():
@@ -282,6 +302,14 @@ def test_answers_to_an_older_state_change_nothing():
     assert circuit.succeed(probe, 6.0)
     report_them(6.0)
     assert (circuit.state, circuit.row, circuit.window.good, circuit.window.failed) == (CLOSED, 0, 0, 0)
+
+
+def test_a_probe_that_is_under_way_when_it_is_closed_by_hand_changes_nothing():
+    circuit = opened(consecutive=1)
+    probe = circuit.admit(5.0)
+    circuit.close()
+    assert not circuit.fail(probe, 6.0)
+    assert (circuit.state, circuit.row) == (CLOSED, 0)
 
 
 def test_a_call_that_nobody_counts_is_not_counted():

@@ -48,7 +48,7 @@ class Circuit:
         """Calls in time and slow calls: `good` and `failed`."""
         self.state = CLOSED
         self.epoch = 0
-        """The ticket given last."""
+        """The ticket given last; while it is closed, everybody's."""
         self.leases: dict[int, float] = {}
         """Probes under way, by ticket, and when each loses its place."""
         self.row = 0
@@ -133,7 +133,6 @@ class Circuit:
             self.refused = 0
         self.state, self.reason = OPEN, reason
         self.seconds, self.until = seconds, now + seconds
-        self.epoch += 1
         self.leases.clear()
 
     def hold(self, now: float, seconds: float) -> None:
