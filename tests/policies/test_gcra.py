@@ -272,6 +272,53 @@ async def test_a_call_is_turned_away_while_it_waits():
 
 
 @virtual_time
+async def test_who_is_turned_away_in_the_very_turn_of_its_turn_leaves_it_to_the_next():
+    """And so in the turn of a hold, before it could leave by itself."""
+    upstream = Upstream("shop")
+    line, loop = paced(upstream=upstream), asyncio.get_running_loop()
+    await go(line)
+    away = [asyncio.ensure_future(go(line)) for _ in range(2)]
+    idle = call(timeout=None)
+    idle.priority = -1
+    stays = [asyncio.ensure_future(go(line, idle)) for _ in range(2)]
+
+    def turn_away():
+        upstream.turn_away(lambda asked: CircuitOpen() if asked.priority == 0 else None)
+
+    def hold():
+        turn_away()
+        line.hold(5.0, now())
+
+    loop.call_at(1.0 - 5e-10, turn_away)
+    await asyncio.wait(away)
+    assert [type(one.exception()) for one in away] == [CircuitOpen] * 2
+    assert await stays[0] == pytest.approx(1.0)
+    away = asyncio.ensure_future(go(line, until=4.0))
+    loop.call_at(1.5, hold)
+    with pytest.raises(CircuitOpen):
+        await away
+    assert await stays[1] == 5.0
+    assert await go(line) == 6.0
+    assert empty(line)
+
+
+@virtual_time
+async def test_who_leaves_in_the_very_turn_of_its_turn_and_of_a_hold_does_not_break_it():
+    line, loop = paced(), asyncio.get_running_loop()
+    await go(line)
+    leaves, stays, late = (asyncio.ensure_future(go(line, until=until)) for until in (inf, inf, 6.5))
+
+    def hold():
+        line.hold(5.0, now())
+        leaves.cancel()
+
+    loop.call_at(1.0 + 5e-10, hold)
+    assert [await stays, await late, line.next] == [5.0, 6.0, 7.0]
+    assert leaves.cancelled()
+    assert empty(line)
+
+
+@virtual_time
 async def test_once_the_client_is_closed_nobody_waits():
     upstream = Upstream("shop")
     line = paced(upstream=upstream)

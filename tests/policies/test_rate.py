@@ -504,6 +504,23 @@ async def test_a_shared_turn_of_one_who_left_is_had_by_who_is_behind_and_then_by
 
 
 @virtual_time
+async def test_a_turn_that_is_kept_and_comes_too_late_is_left_to_another():
+    redis = Redis()
+    ((send, lines),) = sharing(redis, RateLimit(1))
+    await send(call())
+    left = asyncio.ensure_future(send(call()))
+    await asyncio.sleep(0.1)
+    left.cancel()
+    await asyncio.sleep(0)
+    with pytest.raises(LimitReached) as caught:
+        await send(call(timeout=0.5))
+    assert caught.value.retry_after == 0.9
+    assert await at(send) == 1.0
+    assert redis.asked == 2
+    assert empty(lines)
+
+
+@virtual_time
 async def test_a_turn_that_was_kept_too_long_is_not_used():
     redis = Redis()
     ((send, lines),) = sharing(redis, RateLimit(1))

@@ -104,9 +104,6 @@ class Turns:
         while len(self.times) > waiting and self.times[waiting] < now:
             del self.times[waiting]
 
-    def __repr__(self) -> str:
-        return f"<a turn every {self.interval:g} s, {len(self.times)} reserved>"
-
 
 class Paced(Line):
     """A line with a rate: who comes knows its turn, and is refused at once where that would be too late."""
