@@ -147,9 +147,11 @@ def test_a_task_that_fails_unasked_ends_it():
 
 
 async def test_it_runs_within_a_loop_and_leaves_it_as_it_was():
-    outer = asyncio.get_running_loop()
-    assert simulate(clients=1, rate=1.0, seconds=2.0).seconds == 2
+    outer, task = asyncio.get_running_loop(), asyncio.current_task()
+    for policies in (None, (Hedge(),)):
+        assert simulate(clients=1, rate=1.0, seconds=2.0, policies=policies).seconds == 2
     assert asyncio.get_running_loop() is outer
+    assert asyncio.current_task() is task
     await asyncio.sleep(0)
 
 
@@ -228,6 +230,20 @@ def test_what_stalls_is_served_afterwards_as_far_as_there_is_room():
     assert [status for status, _ in seen] == [200] * 6 + [ConnectFailed] * 2
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(2.0, "2"), (100, "100"), (0.25, "0.25"), (0.0, "0"), (None, None)])
+def test_a_503_asks_for_a_pause_as_it_is_told(seconds, told):
+    loop = Clockwork()
+    outage = Outage(at=0.0, seconds=1.0, kind="unavailable", retry_after=seconds)
+    served = Served(STEADY, [outage], loop, _dice(1, "service"), Tally(), 1.0)
+
+    async def work():
+        await loop.until(0.5)
+        return await served.send(Call(REQUEST, Timeout(), 30.0, clock=loop.time))
+
+    (answer,) = play(work(), loop=loop)
+    assert answer.headers.get("Retry-After") == told
+
+
 def test_a_share_of_the_requests_is_met():
     outage = Outage(at=0.0, seconds=1000.0, share=0.25)
     seen = ask(Service(capacity=inf), *range(1000), outages=[outage])
@@ -289,7 +305,7 @@ def test_it_is_recovered_when_no_bad_second_follows():
     told = story(offered=(100,) * 6, came_through=(100, 0, 99, 98, 99, 100))
     assert told.recovered(after=1) == 3
     assert told.recovered(after=1, share=0.98) == 1
-    assert told.recovered(after=4) == 0
+    assert told.recovered(after=4) == told.recovered(after=4.5) == 0
     assert told.recovered(after=1, share=1.0) == 4
     assert story(offered=(100,) * 3, came_through=(100, 100, 0)).recovered(after=1) == inf
     assert told.share(0, 2) == 0.5

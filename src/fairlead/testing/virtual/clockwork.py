@@ -9,7 +9,7 @@ a context of its own, as a task has, but nobody can cancel it.
 from __future__ import annotations
 
 import asyncio
-from asyncio import events
+from asyncio import events, tasks
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
@@ -110,8 +110,14 @@ class Clockwork(asyncio.AbstractEventLoop):
         self._faults.append(context)
 
     def run(self) -> None:
-        """Until nothing is ready and no timer is left. What a callback raises ends it, and what a task raised that nobody asked."""
-        before = events._get_running_loop()
+        """Until nothing is ready and no timer is left. What a callback raises ends it, and what a task raised that nobody asked.
+
+        Within another loop, whose task stands still meanwhile, it is the one that runs.
+        """
+        outer = events._get_running_loop()
+        caller = asyncio.current_task(outer) if outer is not None else None
+        if outer is not None and caller is not None:
+            tasks._leave_task(outer, caller)
         events._set_running_loop(self)
         self._running = True
         timers, ready = self._timers, self._ready
@@ -136,7 +142,9 @@ class Clockwork(asyncio.AbstractEventLoop):
                     context.run(callback, *args)
         finally:
             self._running = False
-            events._set_running_loop(before)
+            events._set_running_loop(outer)
+            if outer is not None and caller is not None:
+                tasks._enter_task(outer, caller)
         callback = args = context = None  # the last task, which tells what it failed with when nobody has it any more
         for fault in self._faults:
             raise fault.get("exception") or RuntimeError(fault["message"])

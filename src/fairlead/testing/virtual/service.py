@@ -138,7 +138,8 @@ class Served:
             elif kind == "unavailable":
                 status = 503
                 if hit.retry_after is not None:
-                    pairs = [*_PAIRS, (b"Retry-After", b"%g" % hit.retry_after)]
+                    asked = f"{hit.retry_after:.3f}".rstrip("0").rstrip(".")
+                    pairs = [*_PAIRS, (b"Retry-After", asked.encode())]
             else:
                 await loop.until(ends(call, now))
                 raise expired(call, started=now, phase="head")

@@ -60,7 +60,7 @@ class Story:
             second for second in range(start, self.seconds) if self.came_through[second] < share * self.offered[second]
         ]
         since = max(bad) + 1 if bad else start
-        return since - after if since < self.seconds else inf
+        return max(0.0, since - after) if since < self.seconds else inf
 
     def _window(self, since: float, until: float) -> slice:
         return slice(int(since), int(min(until, self.seconds)))
