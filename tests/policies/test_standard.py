@@ -44,7 +44,7 @@ def test_numbers_are_handed_on():
 def test_each_policy_has_a_place_a_name_and_a_sentence():
     for name in policies.__all__:
         if name not in {"Aimd", "Budget", "CookieJar", "Gradient", "standard"}:
-            needed = {"Cookies": [policies.CookieJar()], "Fallback": [[]]}.get(name, [])
+            needed = {"Cookies": [policies.CookieJar()], "Fallback": [[]], "RateLimit": [50]}.get(name, [])
             recipe = getattr(policies, name)(*needed)
             assert recipe.place in ORDER
             assert recipe.name == "default"

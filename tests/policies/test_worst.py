@@ -57,6 +57,6 @@ def test_no_call_is_worse(retries, attempt, answers):
 
 def test_a_client_tells_it():
     told = HTTPClient("https://shop.test", engine=script()).explain()
-    assert "at the worst, one call takes 30 s, and becomes 3 requests" in told
+    assert "at the worst, one takes 30 s, and becomes 3 requests" in told
     told = HTTPClient("https://shop.test", engine=script(), timeout=None, max_retries=0).explain()
-    assert "at the worst, one call takes for ever (timeout= would bound it), and becomes 1 request" in told
+    assert "at the worst, one takes for ever (timeout= would bound it), and becomes 1 request" in told

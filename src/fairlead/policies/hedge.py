@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 from typing import ClassVar, Final
 
-from fairlead.core import Call, Send, Upstream
+from fairlead.core import Call, Send, Timeout, Upstream
 from fairlead.errors import ConfigError
 from fairlead.message import Response
 from fairlead.policies.budget import Budget
 from fairlead.policies.race import Outcome, Race, Terms
 from fairlead.policies.retry import STATUSES
+from fairlead.policies.worst import Worst
 
 KEPT: Final = 128
 """Latencies that are remembered."""
@@ -71,6 +72,9 @@ class Hedge:
             f"hedge: up to {self.attempts} attempts where that is safe, one more after {late}, or at once when one failed;"
             f" {self.budget.explain() if self.budget else 'without a budget'}"
         )
+
+    def worst(self, attempt: Worst, timeout: Timeout) -> Worst:
+        return attempt.times(self.attempts)
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
         if self.attempts == 1:

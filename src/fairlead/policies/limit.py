@@ -11,13 +11,14 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from fairlead.core import Call, Send, Upstream
+from fairlead.core import Call, Send, Timeout, Upstream
 from fairlead.errors import AttemptTimedOut, ConfigError
 from fairlead.message import Response
 from fairlead.policies.slots import Slots
 
 if TYPE_CHECKING:
     from fairlead.policies.adaptive import Aimd, AimdRule, Gradient, GradientRule
+    from fairlead.policies.worst import Worst
 
 OVERLOADED: Final = frozenset({429, 503, 504})
 """The answers that say that it was asked too much, the last on behalf of who did not answer in time."""
@@ -54,6 +55,9 @@ class ConcurrencyLimit:
         under_way = f"at most {limit} calls under way" if isinstance(limit, int) else limit.explain()
         line = "in line" if self.waiting is None else f"in a line of at most {self.waiting}"
         return f"concurrency limit: {under_way}; the rest wait {line}, no longer than their deadline"
+
+    def worst(self, one: Worst, timeout: Timeout) -> Worst:
+        return one if self.limit is None else one.times(1, inf if timeout.wait is None else timeout.wait)
 
     def bind(self, send: Send, upstream: Upstream, /) -> Send:
         limit, bound = self.limit, inf if self.waiting is None else self.waiting

@@ -14,7 +14,7 @@ from math import inf
 from time import time
 from typing import ClassVar, Generic, TypeVar
 
-from fairlead.core import Call, Send, Upstream
+from fairlead.core import Call, Send, Timeout, Upstream
 from fairlead.errors import ConfigError
 from fairlead.events import Held
 from fairlead.message import Response
@@ -22,6 +22,7 @@ from fairlead.policies.gcra import GRAIN, Paced
 from fairlead.policies.hints import THROTTLED, hold, speaks
 from fairlead.policies.line import Line
 from fairlead.policies.opening import Opening
+from fairlead.policies.worst import Worst
 from fairlead.url import Origin
 
 L = TypeVar("L", bound=Line)
@@ -86,6 +87,10 @@ class RateLimit:
         if self.hints:
             said.append(f"an upstream that asks for it is left alone, for at most {self.max_hold:g} s")
         return f"rate limit, one for each origin: {'; '.join(said) or 'none'}"
+
+    def worst(self, one: Worst, timeout: Timeout) -> Worst:
+        waits = [seconds for seconds in (self.wait, timeout.wait) if seconds is not None]
+        return one.times(1, min(waits, default=inf))
 
     @property
     def told(self) -> str:
