@@ -14,7 +14,8 @@ from fairlead.client import HTTPClient
 from fairlead.core import Timeout
 from fairlead.engines.coding import accepted
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected
-from fairlead.proxy import Passthrough, end_to_end, passthrough
+from fairlead.proxy import Passthrough, passthrough
+from fairlead.proxy.fields import end_to_end
 from fairlead.testing import Pieces, at_every_step, script
 from peers import PATIENCE, Peer, answer, says
 from served import served

@@ -8,10 +8,9 @@ caller that leaves ends the call at any phase; an upstream that stops early ends
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from functools import cache
-from typing import Final
 
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
@@ -21,16 +20,10 @@ from starlette.types import Message, Receive, Scope, Send
 from fairlead.body import Upload
 from fairlead.engines.coding import accepted
 from fairlead.errors import ConfigError
-from fairlead.headers import Pair
 from fairlead.message import Response
+from fairlead.proxy.fields import end_to_end
 from fairlead.stream import Stream
 from fairlead.tasks import stop
-
-HOP_BY_HOP: Final = frozenset(
-    b"connection proxy-connection keep-alive te trailer transfer-encoding upgrade proxy-authenticate proxy-authorization"
-    b" proxy-authentication-info http2-settings alpn alt-svc close".split()
-)
-"""Fields of one connection, listed in `Connection` or not (RFC 9110 section 7.6.1); `Alt-Svc` names the upstream's own endpoint."""
 
 
 class _CallerGone(Exception):
@@ -128,13 +121,6 @@ class Passthrough(Answer):
                 async for chunk in response.aiter_raw():
                     await out({"type": "http.response.body", "body": chunk, "more_body": True})
             await out({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def end_to_end(pairs: Sequence[Pair]) -> list[Pair]:
-    """The fields that go on to the next hop, in order, names in lower case, repeated ones kept apart."""
-    fields = [(name.lower(), value.strip(b" \t")) for name, value in pairs]
-    named = {option.strip().lower() for name, value in fields if name == b"connection" for option in value.split(b",")}
-    return [pair for pair in fields if pair[0] not in HOP_BY_HOP and pair[0] not in named]
 
 
 _ours = cache(accepted)
