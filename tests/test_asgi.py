@@ -19,7 +19,7 @@ from calls import now
 from fairlead.asgi import Caller
 from fairlead.caller import asked, detached, remaining, within
 from fairlead.client import HTTPClient
-from fairlead.errors import ConfigError
+from fairlead.errors import ConfigError, ConnectFailed
 from fairlead.fastapi import Use, install, lifespan, passthrough
 from fairlead.gather import gather
 from fairlead.inbound import HELD
@@ -44,11 +44,11 @@ class Browser:
             self.line.put_nowait(message)
         self.scope = {"type": kind, "method": "GET", "path": "/", "query_string": b"", "headers": list(headers)}
         self.answers = []
-        self.reading = 0
+        self.reading = self.most = 0
 
     async def receive(self):
-        assert self.reading == 0, "receive was called twice at once"
         self.reading += 1
+        self.most = max(self.most, self.reading)
         try:
             message = await self.line.get()
         finally:
@@ -68,7 +68,13 @@ class Browser:
         self.line.put_nowait(GONE)
 
     def asks(self, app, **options):
-        return asyncio.create_task(Caller(app, **options)(self.scope, self.receive, self.send))
+        return asyncio.create_task(self._asks(app, options))
+
+    async def _asks(self, app, options):
+        try:
+            await Caller(app, **options)(self.scope, self.receive, self.send)
+        finally:
+            assert self.most <= 1, "receive was called twice at once"
 
     @property
     def status(self):
@@ -184,9 +190,9 @@ async def test_a_lifespan_passes_by():
 # leaving
 
 
-async def leaves(app, *messages, after=1.0, **options):
+async def leaves(app, *messages, after=1.0, browser=None, **options):
     """The browser of an application that is asked and left."""
-    browser = Browser(*messages, **options)
+    browser = browser or Browser(*messages, **options)
     asking = browser.asks(app)
     await asyncio.sleep(after)
     browser.leave()
@@ -283,11 +289,29 @@ async def test_between_two_calls_nothing_is_cut_and_the_next_one_is_never_sent()
 @virtual_time
 async def test_who_calls_nobody_is_not_cut():
     async def app(scope, receive, send):
-        await asyncio.sleep(5.0)
+        await receive()
+        await asyncio.sleep(0.5)
+        assert browser.reading == 0  # nor is there anybody who listens
+        await asyncio.sleep(4.5)
         await ok(send)
 
-    browser = await leaves(app)
+    browser = Browser()
+    await leaves(app, browser=browser)
     assert (now(), browser.status) == (5.0, 200)
+
+
+@virtual_time
+async def test_a_call_that_failed_is_none_under_way():
+    async with shop(ConnectFailed, max_retries=0) as client:
+
+        async def app(scope, receive, send):
+            with pytest.raises(ConnectFailed):
+                await client.get("/")
+            await asyncio.sleep(5.0)
+            await ok(send)
+
+        browser = await leaves(app)
+        assert (now(), browser.status) == (5.0, 200)
 
 
 @virtual_time
@@ -381,6 +405,67 @@ class TestAfterTheAnswer:
             assert done == [5.0]
 
     @virtual_time
+    async def test_what_calls_only_then_is_listened_to_by_nobody(self):
+        async with shop(5.0, 200) as client:
+
+            async def app(scope, receive, send):
+                await ok(send)
+                await client.get("/")
+                done.append(now())
+
+            done = []
+            await leaves(app)
+            assert done == [5.0]
+
+    @virtual_time
+    async def test_who_listens_to_the_end_hears_it(self):
+        async with shop(then=200) as client:
+
+            async def app(scope, receive, send):
+                await receive()
+                await client.get("/")
+                listener = asyncio.create_task(receive())
+                await asyncio.sleep(0.5)
+                await ok(send)
+                assert await listener == GONE
+                assert await receive() == GONE
+                outlives.append(receive)
+
+            outlives = []
+            browser = Browser()
+            await browser.asks(app)
+            assert now() == 0.5
+            assert await outlives[0]() == GONE
+            assert alone()
+
+    @virtual_time
+    async def test_a_server_may_take_its_time_to_let_go(self):
+        class Slow(Browser):
+            async def receive(self):
+                try:
+                    return await super().receive()
+                except asyncio.CancelledError:
+                    self.reading += 1
+                    await asyncio.sleep(1.0)
+                    self.reading -= 1
+                    raise
+
+        async with shop(200) as client:
+
+            async def app(scope, receive, send):
+                await receive()
+                await client.get("/")
+                listener = asyncio.create_task(receive())
+                await asyncio.sleep(0.5)
+                await ok(send)
+                assert await receive() == GONE
+                listener.cancel()
+
+            browser = Slow()
+            await browser.asks(app)
+            assert now() == 1.5
+
+    @virtual_time
     async def test_what_a_request_has_started_goes_on(self):
         async with shop(2.0, 200, 2.0, 200, then=200) as client:
             later = []
@@ -466,6 +551,45 @@ class TestAnApplicationThatListensItself:
                 await client.get("/")
 
             await leaves(app)
+            assert now() == 1.0
+
+    @virtual_time
+    async def test_one_that_asked_and_was_told_may_go_on_calling(self):
+        async with shop(200, 3.0, 200) as client:
+
+            async def app(scope, receive, send):
+                await client.get("/")
+                await asyncio.sleep(2.0)
+                assert [await receive(), await receive()] == [EMPTY, GONE]
+                await client.delete("/cart")
+
+            await leaves(app)
+            assert now() == 5.0
+
+    @pytest.mark.parametrize("gives_up", [False, True])
+    @virtual_time
+    async def test_one_that_stops_listening_is_cut_again(self, gives_up):
+        async with shop(then=inf) as client:
+
+            async def app(scope, receive, send):
+                listener = asyncio.create_task(receive())
+                await asyncio.sleep(0)
+                call = asyncio.create_task(client.get("/"))
+                if gives_up:
+                    await asyncio.sleep(0.1)
+                    listener.cancel()
+                    await asyncio.wait({listener})
+                else:
+                    assert (await listener)["body"] == b"late"
+                try:
+                    await call
+                finally:
+                    call.cancel()
+
+            browser = Browser(EMPTY)
+            browser.line.get_nowait()
+            asyncio.get_running_loop().call_later(0.5, browser.line.put_nowait, body(b"late"))
+            await leaves(app, browser=browser)
             assert now() == 1.0
 
     @virtual_time
@@ -600,12 +724,16 @@ async def test_a_server_that_repeats_itself_is_not_listened_to_for_ever():
             assert [await receive() for _ in range(4)] == [EMPTY] * 4
             await ok(send)
 
+        said = 0
+
         async def receive():
-            return EMPTY
+            nonlocal said
+            said += 1
+            return EMPTY if said < 100 else GONE
 
         browser = Browser()
         await Caller(app)(browser.scope, receive, browser.send)
-        assert browser.status == 200
+        assert (browser.status, said) == (200, 4)
 
 
 # who else may cancel
@@ -685,12 +813,12 @@ async def test_the_task_is_as_it_was_afterwards():
 
 @virtual_time
 async def test_a_connection_that_outlives_a_request_does_not_keep_it():
-    class Reads:
-        def __init__(self, browser):
-            self.browser = browser
+    class Kept:
+        def __init__(self, function):
+            self.function = function
 
-        async def __call__(self):
-            return await self.browser.receive()
+        def __call__(self, *message):
+            return self.function(*message)
 
     async with shop(then=200) as client:
         kept = []
@@ -703,13 +831,13 @@ async def test_a_connection_that_outlives_a_request_does_not_keep_it():
             await ok(send)
 
         browser = Browser()
-        receive = Reads(browser)
-        seen = weakref.ref(receive)
-        await Caller(app)(browser.scope, receive, browser.send)
+        receive, send = Kept(browser.receive), Kept(browser.send)
+        seen = weakref.ref(receive), weakref.ref(send)
+        await Caller(app)(browser.scope, receive, send)
         await asyncio.sleep(0)
-        del receive
+        del receive, send
         gc.collect()
-        assert seen() is None
+        assert [one() for one in seen] == [None, None]
         kept[0].cancel()
 
 

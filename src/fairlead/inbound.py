@@ -71,10 +71,6 @@ class Inbound(caller.Asked):
         finally:
             caller.end(token)
             self._over()
-            if self._ear is not None:
-                self._ear.cancel()
-                self._gone = True
-                self._wake()
             # A connection that was opened meanwhile keeps this context, and with it this request, for as long as it lives.
             del self._task, self._send
             self._receive = _nothing
@@ -204,8 +200,9 @@ class Inbound(caller.Asked):
         """The answer is out: nobody waits for anything any more."""
         self.deadline = inf
         self._watched = False
-        if self._ear is not None and not self._turns:
+        if self._ear is not None:
             self._ear.cancel()
+            self._wake()
 
 
 async def _nothing() -> Message:
