@@ -293,6 +293,7 @@ async def test_who_is_turned_away_in_the_very_turn_of_its_turn_leaves_it_to_the_
     await asyncio.wait(away)
     assert [type(one.exception()) for one in away] == [CircuitOpen] * 2
     assert await stays[0] == pytest.approx(1.0)
+    assert [*line.turns.times] == [2.0]
     away = asyncio.ensure_future(go(line, until=4.0))
     loop.call_at(1.5, hold)
     with pytest.raises(CircuitOpen):

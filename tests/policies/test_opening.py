@@ -153,6 +153,19 @@ async def test_who_waits_is_turned_away_and_when_the_client_is_closed_nobody_wai
     assert empty(line)
 
 
+@virtual_time
+async def test_who_leaves_in_the_very_turn_in_which_it_is_let_go_leaves_its_room():
+    line, loop = opening(), asyncio.get_running_loop()
+    line.hold(1.0, now())
+    leaves = asyncio.ensure_future(go(line))
+    await asyncio.sleep(0)
+    loop.call_at(1.0 + 5e-10, leaves.cancel)
+    await asyncio.wait([leaves])
+    assert leaves.cancelled()
+    assert await go(line) == 1.0
+    assert empty(line)
+
+
 async def leaving(cut):
     line = opening()
     line.hold(1.0, now())

@@ -63,6 +63,18 @@ async def test_a_burst_goes_at_once():
 
 
 @virtual_time
+async def test_nobody_overtakes_the_line_when_the_loop_stood_still():
+    send, lines = bound(script(then=200), RateLimit(1))
+    await send(call())
+    first = asyncio.ensure_future(at(send))
+    await asyncio.sleep(0.5)
+    asyncio.get_running_loop().now = 3.0
+    assert await at(send) == pytest.approx(4.0, abs=0.02)
+    assert await first == 3.0
+    assert empty(lines)
+
+
+@virtual_time
 async def test_each_origin_has_a_line_of_its_own():
     send, lines = bound(script(then=200), RateLimit(1))
     urls = ("https://a.test/", "https://b.test/")

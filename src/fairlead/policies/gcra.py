@@ -145,7 +145,7 @@ class Paced(Line):
         turns.pace(self._interval * members, max(1.0, self._burst / members))
         turns.forget(now, self.waiting)
         if len(turns.times) == self.waiting and self.held <= now:
-            patience = until - now
+            patience = max(0.0, until - now)
             seconds = await shared.reserve(self._key, interval=self._interval, burst=self._burst, patience=patience)
             now = call.clock()
             if seconds is not None and self.held <= now:
