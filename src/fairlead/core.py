@@ -179,8 +179,8 @@ class Upstream:
         """A target as one's caller gave it: without the path and the params that every call here has."""
         self._states: dict[tuple[type, str], tuple[Policy, Any]] = {}
         self._closed = False
-        self.waiting: dict[Future[bool], Call | None] = {}
-        """What is waited for outside the engine, and the call that could be turned away meanwhile. Each becomes True once it came."""
+        self.waiting: dict[Future[bool], Call | Refused | None] = {}
+        """What is waited for outside the engine, and the call that could be turned away meanwhile, or what with. True once it came."""
 
     def state(self, recipe: Policy, make: Callable[[], S]) -> S:
         """The state of this recipe: one per kind and name, so that two pipelines over one upstream share it.
@@ -242,7 +242,9 @@ class Upstream:
             try:
                 came = await future
             finally:
-                del self.waiting[future]
+                refused = self.waiting.pop(future)
+            if isinstance(refused, Refused):
+                raise refused
         if self._closed and not came:
             raise ConfigError("the client was closed", upstream=self.name, phase="waiting", knowledge=knowledge)
         return came
@@ -250,8 +252,10 @@ class Upstream:
     def turn_away(self, refusal: Callable[[Call], Refused | None]) -> None:
         """Refuse, among the calls that wait in line, those for which there is a refusal: what they wait for would not help them."""
         for future, call in tuple(self.waiting.items()):
-            if call is not None and not future.done() and (refused := refusal(call)) is not None:
-                future.set_exception(refused)
+            if isinstance(call, Call) and (refused := refusal(call)) is not None:
+                self.waiting[future] = refused
+                if not future.done():  # else its turn has come in this very turn of the loop, and it goes back
+                    future.set_exception(refused)
 
     def close(self) -> None:
         """End all waiting, and what would begin to wait from now on. May be called again."""

@@ -346,13 +346,16 @@ async def test_a_slot_that_is_freed_goes_past_who_has_just_been_turned_away():
 
 
 @virtual_time
-async def test_who_has_its_slot_is_not_turned_away():
+async def test_who_was_handed_a_slot_and_has_not_gone_yet_is_turned_away_too():
     send, slots = bound(script(inf, then=200), limit=1)
-    first, second = await lined_up(send, call(), call())
+    first, second, third = await lined_up(send, call(), call(), call())
+    slots.resize(2)
+    assert slots.taken == 2
+    slots.upstream.turn_away(opened)
+    assert {type(one) for one in await asyncio.gather(second, third, return_exceptions=True)} == {CircuitOpen}
+    assert slots.taken == 1
     first.cancel()
     await asyncio.wait([first])
-    slots.upstream.turn_away(opened)
-    assert (await second).status_code == 200
     assert held(slots) == (0, 0, 0)
 
 
