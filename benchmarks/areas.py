@@ -9,18 +9,18 @@ from typing import NamedTuple
 from plot import _step
 
 WIDTH, LEFT, RIGHT, EDGE, BETWEEN = 760, 58, 26, 20, 36
-TOP, TITLE, HEIGHT, GAP, AXIS = 68, 24, 116, 16, 18
+TOP, TITLE, HEIGHT, GAP, AXIS = 78, 24, 116, 16, 18
 CLOCK = 20
 """Seconds between two marks on the clock."""
 
 STYLE = """\
 svg { font: 13px system-ui, sans-serif; }
 .ground { fill: #ffffff; stroke: #d0d7de; } text { fill: #1f2328; } .title { font-weight: 600; }
-.tick, .told { fill: #59636e; font-size: 11px; } .grid { stroke: #d0d7de; } .down { fill: #eaeef2; }
+.tick { fill: #59636e; font-size: 11px; } .grid { stroke: #d0d7de; } .down { fill: #eaeef2; }
 .first { fill: #80ccff; } .again { fill: #e16f24; }
 .answered { fill: none; stroke: #1f2328; stroke-width: 1.5px; } .most { stroke: #1f2328; stroke-dasharray: 3 3; fill: none; }
 @media (prefers-color-scheme: dark) {
-  .ground { fill: #0d1117; stroke: #3d444d; } text { fill: #f0f6fc; } .tick, .told { fill: #9198a1; } .grid { stroke: #3d444d; }
+  .ground { fill: #0d1117; stroke: #3d444d; } text { fill: #f0f6fc; } .tick { fill: #9198a1; } .grid { stroke: #3d444d; }
   .down { fill: #212830; } .first { fill: #1f6feb; } .again { fill: #db6d28; } .answered { stroke: #f0f6fc; } .most { stroke: #f0f6fc; }
 }"""
 
@@ -66,9 +66,7 @@ def draw(
             frame = _Frame(left, above, wide, seconds, top * 1.02)
             lines += frame.draw(panel, down, most, levels=not place)
             if not number:
-                lines.append(
-                    f'<text class="told" x="{left + wide:.0f}" y="{above - 9}" text-anchor="end">{escape(columns[place])}</text>'
-                )
+                lines.append(f'<text class="tick" x="{left:.0f}" y="{above - 27}">{escape(columns[place])}:</text>')
     bottom = height - AXIS + 2
     for place in range(len(columns)):
         left = LEFT + place * (wide + BETWEEN)

@@ -134,6 +134,7 @@ def page(results: dict[str, Any]) -> str:
     sample = results["sample"]
     used = [one["used"] for one in results["stories"].values()]
     least, most = min(used), max(used)
+    beside = " that had other work as well" if sum(used) < 0.6 * results["took"] * results["cores"] else ""
     parts = [
         "<!-- Written by benchmarks/storm.py from storm.json; never edited. -->",
         "# A retry storm",
@@ -164,7 +165,7 @@ until then.""",
 {budget_in_words(results)}
 - The service: {LATENCY * 1000:.0f} ms in the median, a line of {LINE:g} s of work, served first come, first served.
 - Every {sample}th client was played, before a {sample}th of the service, with seed {results["seed"]}. All {len(SCENES)} runs took {results["took"]:.0f} s on
-  {results["cores"]} cores, each {least:.0f} to {most:.0f} s of one ({results["python"]}, {results["date"]}).""",
+  {results["cores"]} cores{beside}, each {least:.0f} to {most:.0f} s of one ({results["python"]}, {results["date"]}).""",
     ]
     if whole := results.get("whole"):
         compared = [
