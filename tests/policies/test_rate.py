@@ -429,6 +429,7 @@ class Redis:
         self.trip = 0.0
 
     async def reserve(self, key, /, *, interval, burst, patience):
+        assert patience >= 0
         self.asked += 1
         await asyncio.sleep(self.trip)
         if self.gone:
@@ -498,6 +499,19 @@ async def test_a_shared_turn_that_would_come_too_late_is_refused():
         await send(call(timeout=4.0))
     assert (caught.value.retry_after, now()) == (5.0, 0.0)
     assert await at(send) == 5.0
+    assert empty(lines)
+
+
+@virtual_time
+async def test_a_call_whose_time_is_up_leaves_its_shared_turn_to_another():
+    redis = Redis()
+    ((send, lines),) = sharing(redis, RateLimit(1))
+    late = call(timeout=1.0)
+    await asyncio.sleep(2.0)
+    with pytest.raises(LimitReached):
+        await send(late)
+    assert await at(send) == 2.0
+    assert redis.asked == 1
     assert empty(lines)
 
 
