@@ -123,13 +123,21 @@ def test_each_has_a_context_of_its_own():
     loop, whose = Clockwork(), ContextVar("whose", default="nobody")
 
     async def work(name):
-        before = whose.get()
-        whose.set(name)
-        await loop.until(1.0)
-        await asyncio.sleep(0)
-        return before, whose.get()
+        seen = [whose.get()]
+        for turn in "123":
+            whose.set(name + turn)
+            await loop.until(loop.time() + 1.0)
+            seen.append(whose.get())
+            future = loop.create_future()
+            loop.call_later(1.0, future.set_result, None)
+            await future
+            whose.set(whose.get() + "!")
+            await asyncio.sleep(0)
+            seen.append(whose.get())
+        return seen
 
-    assert play(work("a"), work("b"), loop=loop) == [("nobody", "a"), ("nobody", "b")]
+    for name, seen in zip("ab", play(work("a"), work("b"), loop=loop), strict=True):
+        assert seen == ["nobody", *(name + turn + mark for turn in "123" for mark in ("", "!"))]
     assert whose.get() == "nobody"
 
 
