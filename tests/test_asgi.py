@@ -24,7 +24,7 @@ from fairlead.fastapi import Use, install, lifespan, passthrough
 from fairlead.gather import gather
 from fairlead.inbound import HELD
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
-from peers import PATIENCE, Peer, answer, moment, mute, says
+from peers import PATIENCE, Peer, answer, echo, moment, mute, says
 from servers import SERVERS, serving
 
 GONE = {"type": "http.disconnect"}
@@ -370,6 +370,27 @@ async def test_it_can_be_left_alone():
         browser.leave()
         await asking
         assert (now(), browser.status) == (5.0, 200)
+
+
+@virtual_time
+async def test_a_middleware_around_it_that_insists_on_an_answer_has_one():
+    async with shop(inf) as client:
+        told = []
+
+        async def own(request, call_next):
+            response = await call_next(request)
+            told.append(response.status_code)
+            return response
+
+        async def app(scope, receive, send):
+            await client.get("/")
+
+        browser = Browser()
+        asking = asyncio.create_task(BaseHTTPMiddleware(Caller(app), own)(browser.scope, browser.receive, browser.send))
+        await asyncio.sleep(1.0)
+        browser.leave()
+        await asking
+        assert (now(), told, left(client)) == (1.0, [499], 0)
 
 
 @virtual_time
@@ -983,6 +1004,10 @@ async def asked_through(server, peer, *, middleware=False):
         async with upstream.stream("GET", "/stream") as response:
             return (await response.aread()).decode()
 
+    @app.post("/relayed")
+    async def relayed(request: Request, upstream: Use[Upstream]):
+        return len((await upstream.post("/relayed", content=request.stream())).content)
+
     @app.get("/background")
     async def background(upstream: Use[Upstream], tasks: BackgroundTasks):
         tasks.add_task(upstream.get, "/background")
@@ -1049,6 +1074,18 @@ async def test_who_stays_is_answered_on_one_connection_again_and_again(server):
                 await reader.readuntil(b'"hello"')
         await hung_up(writer)
         assert peer.accepted == 1
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_an_upload_goes_on_through_a_call(server):
+    async with Peer(echo) as peer, asked_through(server, peer) as (port, _):
+        content = bytes(range(256)) * 8192
+        reader, writer = await ask(port, "/relayed", content)
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            await reader.readuntil(str(len(content)).encode())
+        await hung_up(writer)
+        assert peer.requests[0].body == content
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -74,6 +74,7 @@ class TestFormat:
         [
             ("X-Request-Timeout", b" 2.5\t", 2.5),
             ("X-Request-Timeout", b"007", 7.0),
+            ("X-Request-Timeout", b"4.9998120000000004", 4.999812),
             ("X-Request-Timeout", b"999999999", 999999999.0),
             ("x-timeout-ms", b"250", 0.25),
             ("grpc-timeout", b"250m", 0.25),

@@ -17,7 +17,7 @@ from fairlead.headers import Headers
 from fairlead.message import Response
 
 HEADER: Final = "X-Request-Timeout"
-_SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
+_SECONDS: Final = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,20})?").fullmatch
 _MILLISECONDS: Final = re.compile(rb"[0-9]{1,12}").fullmatch
 _GRPC: Final = re.compile(rb"([0-9]{1,8})([HMSmun])").fullmatch
 _PER_SECOND: Final = {b"H": 1 / 3600, b"M": 1 / 60, b"S": 1, b"m": 10**3, b"u": 10**6, b"n": 10**9}
