@@ -34,6 +34,7 @@ from fairlead.policies import Budget, CircuitBreaker, ConcurrencyLimit, Hedge, R
 from fairlead.policies.hedge import EVERY, KEPT, Latencies
 from fairlead.policies.race import LEAVING, telling, verdict
 from fairlead.policies.retry import STATUSES
+from fairlead.policies.worst import Worst, worst
 from fairlead.testing import Pieces, VirtualLoop, at_every_await, at_every_step, script, virtual_time
 
 LATE = 0.1
@@ -438,6 +439,37 @@ async def test_a_spent_budget_lets_a_failure_stand_and_says_so():
     (told,) = events
     assert isinstance(told, GaveUp)
     assert (told.attempt, told.reason) == (1, "the budget is spent")
+
+
+@pytest.mark.parametrize(
+    ("answers", "attempt", "reason"),
+    [
+        ([503, 503], 2, "2 attempts were made"),
+        ([(503, b"", {"Retry-After": "2"})], 1, "asked to wait 2 s"),
+        ([after(0.5, 503), (503, b"", {"Retry-After": "2"})], 1, "asked to wait 2 s"),
+        ([after(0.5, 503), after(1.0, 503)], 2, "2 attempts were made"),
+        ([after(30.0, AttemptTimedOut)], 1, "no time is left"),
+    ],
+)
+@virtual_time
+async def test_when_the_last_one_failed_it_is_told_once_why_none_follows(answers, attempt, reason):
+    upstream, events = recorded()
+    with suppress(AttemptTimedOut):
+        await bound(script(*answers), upstream=upstream, delay=LATE if len(answers) > 1 else 90.0)(call())
+    (told,) = [event for event in events if isinstance(event, GaveUp)]
+    assert (told.attempt, told.reason) == (attempt, reason)
+
+
+@virtual_time
+async def test_one_that_failed_beside_one_that_wins_is_no_news():
+    upstream, events = recorded()
+    await bound(script(after(1.0, 200), 503), upstream=upstream)(call())
+    assert [type(event) for event in events] == [Hedged]
+
+
+def test_at_the_worst_each_attempt_fails_at_the_end_of_its_time():
+    assert worst([Hedge(attempts=3)], Timeout(total=60.0, attempt=5.0)) == Worst(3, 15.0)
+    assert worst([Hedge(attempts=3)], Timeout(total=8.0, attempt=5.0)) == Worst(3, 8.0)
 
 
 @virtual_time

@@ -62,7 +62,7 @@ class Race:
     """One call's attempts: one in its caller's task, the hedges in tasks of their own. Made where the first is about to be sent."""
 
     __slots__ = (
-        "after", "best", "call", "cancelling", "final", "gate", "hedges", "inline", "over", "patient", "sent", "task", "terms",
+        "after", "asked", "best", "call", "cancelling", "final", "gate", "hedges", "inline", "over", "sent", "task", "terms",
         "timer",
     )  # fmt: skip
 
@@ -85,8 +85,10 @@ class Race:
         """Of what failed, what tells most."""
         self.final: Outcome | None = None
         """What a hedge ended the call with."""
-        self.over = self.patient = False
-        """Whether whatever ends from now on has lost; whether the upstream asked to be left alone."""
+        self.over = False
+        """Whether whatever ends from now on has lost."""
+        self.asked = 0.0
+        """Seconds without calls that the upstream asked for: then no more are sent."""
 
     async def settle(self, outcome: Outcome) -> Outcome:
         """What the call ends with, `outcome` being the first attempt's. What lost has ended then. Raises the caller's cancellation."""
@@ -119,7 +121,7 @@ class Race:
                     raise outcome
                 if good:
                     return outcome
-                more = good is False and self.again(number, outcome)
+                more = good is False and self.again(number, outcome, last=not self.hedges)
                 self.failed(number, outcome, last=not (more or self.hedges))
                 if not more:
                     return await self.others()
@@ -203,23 +205,27 @@ class Race:
         self.call.attempt = self.sent = self.sent + 1
         return True
 
-    def again(self, number: int, cause: Outcome) -> bool:
-        """Whether another may follow at once the one that failed; if so it is charged, and told."""
+    def again(self, number: int, cause: Outcome, *, last: bool) -> bool:
+        """Whether another follows at once the one that failed; if so it is charged, and told. Where `last` is left, why not is told."""
         call, upstream = self.call, self.terms.upstream
         now = call.clock()
-        if self.patient or self.sent >= self.terms.attempts or now >= call.deadline:
-            return False
         if asked := getattr(cause, "retry_after", None):
-            self.patient = True
+            self.asked = asked
             self.disarm()
-            reason = f"asked to wait {asked:.4g} s"
-        elif self.charge(now):
+        if self.asked:
+            reason = f"asked to wait {self.asked:.10g} s"
+        elif self.sent >= self.terms.attempts:
+            reason = f"{self.sent} attempts were made"
+        elif now >= call.deadline:
+            reason = "no time is left"
+        elif not self.charge(now):
+            reason = "the budget is spent"
+        else:
             upstream.emit(Retried(upstream.name, call, call.request, number, 0.0, cause))
             self.arm(now)
             return True
-        else:
-            reason = "the budget is spent"
-        upstream.emit(GaveUp(upstream.name, call, call.request, number, reason, cause))
+        if last:
+            upstream.emit(GaveUp(upstream.name, call, call.request, number, reason, cause))
         return False
 
     def launch(self) -> None:
@@ -242,8 +248,9 @@ class Race:
             for other in self.hedges:
                 other.cancel()
         else:
-            more = good is False and self.again(number, outcome)
-            self.failed(number, outcome, last=not (more or self.hedges or self.inline))
+            last = not (self.hedges or self.inline)
+            more = good is False and self.again(number, outcome, last=last)
+            self.failed(number, outcome, last=last and not more)
             if more:
                 self.launch()
         if self.inline:
