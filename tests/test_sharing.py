@@ -811,7 +811,7 @@ class TestAClient:
                 "https://shop.test",
                 name="shop",
                 engine=script(then=200),
-                policies=(RateLimit(1, per=60.0, burst=3, wait=SURE),),
+                policies=(RateLimit(1, per=60.0, burst=3, wait=0),),
                 shared=RedisStore(URL, prefix=prefix, timeout=SURE),
             )
 

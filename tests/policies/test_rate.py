@@ -13,6 +13,7 @@ from fairlead import HTTPClient
 from fairlead.core import Timeout, Upstream
 from fairlead.errors import CircuitOpen, ConfigError, ConnectFailed, Knowledge, LimitReached
 from fairlead.events import CircuitOpened, Held
+from fairlead.message import Response
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit, RateLimit, Retry
 from fairlead.policies.gcra import Turns
 from fairlead.testing import Fault, Pieces, VirtualLoop, at_every_await, at_every_step, script, virtual_time
@@ -458,6 +459,16 @@ async def test_processes_share_one_rate():
     assert [*redis.turns] == ["default:https://shop.test"]
     assert redis.asked == 20
     assert all(empty(lines) for _, lines in ends)
+
+
+@virtual_time
+async def test_who_waits_for_nothing_goes_if_the_store_has_a_turn_however_long_it_took_to_say_so():
+    redis = Redis()
+    redis.trip = 0.02
+    ((send, lines),) = sharing(redis, RateLimit(10, burst=2, wait=0))
+    ends = await asyncio.gather(*[send(call()) for _ in range(4)], return_exceptions=True)
+    assert [type(end) for end in ends] == [Response, Response, LimitReached, LimitReached]
+    assert empty(lines)
 
 
 @virtual_time

@@ -145,13 +145,13 @@ class Paced(Line):
         turns.pace(self._interval * members, max(1.0, self._burst / members))
         turns.forget(now, self.waiting)
         if len(turns.times) == self.waiting and self.held <= now:
-            patience = max(0.0, until - now)
+            asked, patience = now, max(0.0, until - now)
             seconds = await shared.reserve(self._key, interval=self._interval, burst=self._burst, patience=patience)
             now = call.clock()
             if seconds is not None and self.held <= now:
                 ahead = self.ahead(call.priority)
                 if seconds <= patience:
-                    turns.lend(now + max(0.0, seconds))
+                    turns.lend(asked + max(0.0, seconds))  # from before the round trip: whose turn is now goes now
                 elif ahead == self.waiting:  # else somebody behind has a turn, though nothing was reserved
                     raise self._late(call, seconds)
                 await self._join(call, until, now, ahead)
