@@ -137,6 +137,8 @@ def test_what_others_did_counts_as_if_it_happened_here():
     assert (spending.calls, spending.spent) == (100, 15)
     assert charged(spending, 5.0, 99) == 5
     assert charged(spending, 10.0, 99) == 0
+    spending.heard(3, 1, 50.0)
+    assert (spending.calls, spending.spent) == (3, 1)
 
 
 @given(

@@ -153,6 +153,25 @@ async def test_it_may_answer_by_itself():
 
 
 @virtual_time
+async def test_the_error_that_it_is_given_is_as_whole_as_a_verbs():
+    errors = []
+
+    class Notes(HTTPClient, base_url=URL):
+        async def _retry_with_backoff(self, func, request):
+            try:
+                return await func(request)
+            except StatusError as error:
+                errors.append(error)
+                raise
+
+    async with Notes(engine=script((429, None, {"Retry-After": "7"}))) as client:
+        await client.get("/x?secret=1", raise_for_status=False)
+    assert str(errors[0]) == (
+        "Notes: answered 429 Too Many Requests and asks for 7 s without calls (GET https://shop.test/x)"
+    )
+
+
+@virtual_time
 async def test_what_it_returns_is_a_response():
     class Wrong(HTTPClient, base_url=URL):
         async def _retry_with_backoff(self, func, request):
@@ -334,6 +353,40 @@ async def test_super_may_be_given_more_than_func():
         assert client.lines == ("tried",) * 3
 
 
+@virtual_time
+async def test_super_sends_a_body_that_cannot_be_read_again_once():
+    async def body():
+        yield b"once"
+
+    engine = script(503, ConnectFailed)
+    async with Counted(engine=engine) as client:
+        assert (await client.put("/x", content=body(), raise_for_status=False)).status_code == 503
+        with pytest.raises(ConnectFailed):
+            await client.put("/x", content=body())
+    assert (now(), len(engine.calls)) == (0.0, 2)
+
+
+@virtual_time
+async def test_super_judges_what_tells_no_request_by_the_one_under_way():
+    class Odd(HTTPClient, base_url=URL):
+        async def _retry_with_backoff(self, func, request):
+            outcomes = [Disconnected(), Response(503)]
+
+            async def odd():
+                outcome = outcomes.pop(0) if outcomes else await func(request)
+                if isinstance(outcome, Exception):
+                    raise outcome
+                return outcome
+
+            return await super()._retry_with_backoff(odd)
+
+    engine = script(200)
+    async with Odd(engine=engine) as client:
+        assert (await client.get("/x")).status_code == 200
+        with pytest.raises(Disconnected):
+            await client.post("/x")
+
+
 # Around any function
 
 
@@ -387,6 +440,16 @@ async def test_inside_the_call_of_one_client_another_client_knows_nothing_of_it(
             with pytest.raises(DeadlineExceeded, match=r"in Asks\._retry"):  # ended, and not given up
                 await client.get("/x")
     assert now() == 5.0
+
+
+@virtual_time
+async def test_after_a_call_its_deadline_is_no_ones():
+    engine = script(200, ConnectFailed, 200)
+    async with Counted(engine=engine, timeout=5.0) as client:
+        await client.get("/x")
+        await asyncio.sleep(60)
+        response = await client._retry_with_backoff(client.get, "/x", retry=None)
+        assert response.status_code == 200
 
 
 # Otherwise for one call
@@ -450,7 +513,8 @@ def test_it_is_not_what_keeps_a_client():
 @virtual_time
 async def test_of_a_stream_the_answers_that_are_not_handed_out_are_closed():
     engine = script((503, Pieces(b"sorry", inf)), (503, Pieces(b"sorry", inf)), (200, Pieces(b"here")))
-    async with Guide(engine=engine, retry_delay=0.0) as client, client.stream("GET", "/x") as response:
+    options = {"retry_delay": 0.0, "max_connections": 1}  # one that was not closed would keep the next from being sent
+    async with Guide(engine=engine, **options) as client, client.stream("GET", "/x") as response:
         assert engine.open == 1
         assert await response.aread() == b"here"
     assert engine.open == 0

@@ -197,6 +197,16 @@ async def test_what_another_attempt_cannot_mend_is_raised_at_once(error):
 
 
 @virtual_time
+async def test_a_body_that_is_more_than_we_hold_would_be_so_again():
+    error = ProtocolError("too large")
+    error.too_large = True
+    engine = script(error)
+    with pytest.raises(ProtocolError):
+        await bound(engine)(call())
+    assert len(engine.calls) == 1
+
+
+@virtual_time
 async def test_a_refusal_ends_the_retries():
     engine = script(503, CircuitOpen(retry_after=4.0))
     with pytest.raises(CircuitOpen):
@@ -550,6 +560,7 @@ async def test_every_retry_is_told():
     ("answers", "timeout", "reason", "attempt"),
     [
         ([(503, None, {"Retry-After": "300"})], 12.0, "asked to wait 300 s, and 12 s are left", 1),
+        ([(503, None, {"Retry-After": "5"})], 5.0, "asked to wait 5 s, and 5 s are left", 1),
         ([503, (429, None, {"retry-after-ms": "1500"})], 1.0, "asked to wait 1.5 s, and 0.97 s are left", 2),
         (
             [(503, None, {"Retry-After": "300"})],
@@ -587,6 +598,18 @@ async def test_an_error_that_is_not_tried_again_has_a_note_that_says_why():
     with pytest.raises(Disconnected) as caught:
         await bound(script(Disconnected), delay=4.0)(call(timeout=1.0))
     assert caught.value.__notes__ == ["not tried again: the pause would be 2 s, and 1 s are left"]
+
+
+@virtual_time
+async def test_past_the_deadline_nothing_is_left():
+    async def late(attempt):
+        await asyncio.sleep(2.0)
+        raise Disconnected
+
+    upstream, events = recorded()
+    with pytest.raises(Disconnected):
+        await Retry(random=half).bind(late, upstream)(call(timeout=1.0))
+    assert [event.reason for event in events] == ["the pause would be 0.03 s, and 0 s are left"]
 
 
 @virtual_time

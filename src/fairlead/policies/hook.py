@@ -67,13 +67,11 @@ class Hook:
                 if error.response not in attempts.answers:  # of some other call, which the hook made on its way
                     raise
                 answer = error.response
-            except TimeoutError as error:
-                if attempts.deadline.expired() and not isinstance(error, FairleadError):
-                    told = f"the deadline passed in {self.owner}"
-                    raise DeadlineExceeded(
-                        told, request=call.request, upstream=upstream.name, phase="waiting"
-                    ) from None
-                raise
+            except TimeoutError:
+                if not attempts.deadline.expired():
+                    raise
+                told = f"the deadline passed in {self.owner}"
+                raise DeadlineExceeded(told, request=call.request, upstream=upstream.name, phase="waiting") from None
             finally:
                 _under_way.set(around)
                 attempts.end(answer)

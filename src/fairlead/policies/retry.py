@@ -127,7 +127,7 @@ class Retry:
         """Seconds between attempt number `attempt` and the next, or why there is none, with `left` seconds until the deadline."""
         if attempt > self.retries:
             return f"{attempt} attempts were made"
-        if asked >= left:
+        if asked and asked >= left:
             return f"asked to wait {_told(asked)} s, and {_told(left)} s are left"
         if asked > self.max_retry_after:
             return f"asked to wait {_told(asked)} s, and {self.max_retry_after:g} s is the longest that is waited"
