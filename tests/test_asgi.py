@@ -146,7 +146,7 @@ async def test_no_request_has_longer_than_the_longest():
     assert await heard(("X-Request-Timeout", "2"), max_deadline=5.0) == 2.0
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, inf, float("nan"), True])
+@pytest.mark.parametrize("seconds", [0, -1.0, inf, float("nan"), True, "5"])
 def test_a_longest_that_cannot_be_is_refused(seconds):
     with pytest.raises(ConfigError, match=r"max_deadline=.* is not a number of seconds above 0"):
         Caller(None, max_deadline=seconds)
@@ -391,6 +391,33 @@ async def test_a_middleware_around_it_that_insists_on_an_answer_has_one():
         browser.leave()
         await asking
         assert (now(), told, left(client)) == (1.0, [499], 0)
+
+
+@virtual_time
+async def test_a_server_may_refuse_what_nobody_is_there_for():
+    class Closed(Browser):
+        async def send(self, message):
+            raise BrokenPipeError
+
+    async with shop(inf) as client:
+        await leaves(lambda scope, receive, send: client.get("/"), browser=Closed())
+
+
+async def test_a_call_on_another_loop_has_the_deadline_and_is_let_be():
+    async def elsewhere():
+        async with shop(0.01, 200) as client:
+            await client.get("/")
+            return client.engine.calls[0].deadline - now()
+
+    async def app(scope, receive, send):
+        found.append(await asyncio.to_thread(asyncio.run, elsewhere()))
+        await ok(send)
+
+    found = []
+    browser = Browser(EMPTY, GONE, headers=[(b"x-request-timeout", b"60")])
+    await browser.asks(app)
+    assert browser.status == 200
+    assert 30.0 < found[0] < 60.0
 
 
 @virtual_time

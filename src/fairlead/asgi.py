@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from asyncio import current_task, get_running_loop
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from fairlead import caller
 from fairlead.errors import ConfigError
@@ -35,14 +35,15 @@ class Caller:
         max_deadline: float | None = None,
         cancel_on_disconnect: bool = True,
     ) -> None:
-        if max_deadline is not None and (isinstance(max_deadline, bool) or not 0 < max_deadline < inf):
+        longest: Any = max_deadline
+        if longest is not None and (type(longest) not in {int, float} or not 0 < longest < inf):
             raise ConfigError(f"Caller: max_deadline={max_deadline!r} is not a number of seconds above 0")
         self.app = app
         self._name = b""
         if deadline_header is not None:
             self._read = DeadlineHeader(deadline_header).read
             self._name = deadline_header.lower().encode()
-        self._longest = inf if max_deadline is None else max_deadline
+        self._longest = inf if longest is None else longest
         self._watches = cancel_on_disconnect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from asyncio import CancelledError, Future, Task, get_running_loop, sleep, wait
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from math import inf
 from typing import Any, Final
 
@@ -63,8 +64,9 @@ class Inbound(caller.Asked):
             if not self._cut or task.uncancel() > others or not isinstance(error, CancelledError):
                 raise
             if not self._started:
-                for message in _CLOSED:
-                    await self._send(dict(message))
+                with suppress(OSError):
+                    for message in _CLOSED:
+                        await self._send(dict(message))
         else:
             if self._cut:  # the application made something else of its cancellation
                 task.uncancel()
@@ -78,7 +80,8 @@ class Inbound(caller.Asked):
     # What the calls see of it
 
     async def carry(self, send: core.Send, call: Call) -> Response:
-        if not self._watched:
+        # A thread that answers this request may have a loop of its own: only on the request's may its task be touched.
+        if not self._watched or get_running_loop() is not self._task.get_loop():
             return await send(call)
         self._calls += 1
         try:
