@@ -39,8 +39,11 @@ class Budget:
         if not is_number(self.window) or not 0 < self.window < inf:
             raise ConfigError(f"Budget: window={self.window!r} is not a number of seconds above 0")
 
+    def __str__(self) -> str:
+        return f"{self.share * 100:.4g}% of the calls of {self.window:g} s and {self.floor:g} in each second"
+
     def explain(self) -> str:
-        return f"from a budget of {self.share:.0%} of the calls of {self.window:g} s and {self.floor:g} in each second"
+        return f"from a budget of {self}"
 
     def of(self, upstream: Upstream) -> Spending:
         """What is spent of it on this upstream. Raises ConfigError where another budget there has the same name."""

@@ -206,7 +206,7 @@ class Retrying:
         throttled = status == 429 or (status == 503 and asked is not None)
         verdict = recipe.pause(attempt, left, asked=asked or 0.0, throttled=throttled)
         if not isinstance(verdict, str) and self.spending is not None and not self.spending.charge(now):
-            verdict = f"the budget is spent, {self.spending.recipe.explain().removeprefix('from a budget of ')}"
+            verdict = f"the budget is spent, {self.spending.recipe}"
         if isinstance(verdict, str):
             if isinstance(outcome, FairleadError):
                 outcome.add_note(f"not tried again: {verdict}")
