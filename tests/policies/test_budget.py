@@ -55,11 +55,31 @@ def test_what_was_spent_is_forgotten_after_what_it_was_spent_of():
     spending = Spending(Budget(floor=0))
     for _ in range(10):
         spending.call(0.0)
-    assert charged(spending, 9.0, 9) == 2
+    assert [charged(spending, second, 9) for second in (7.0, 8.0, 9.0)] == [1, 1, 0]
     for _ in range(10):
         spending.call(12.0)
     assert charged(spending, 12.0, 9) == 0
-    assert charged(spending, 19.5, 9) == 2
+    assert [charged(spending, second, 9) for second in (18.5, 19.5)] == [1, 1]
+
+
+def test_what_ten_seconds_earned_is_not_spent_in_one():
+    """Else a fleet whose upstream goes down would send three times its load at once, and once more each ten seconds later."""
+    spending = Spending(Budget(floor=0))
+    granted = []
+    for second in range(30):
+        for _ in range(100):
+            spending.call(second + 0.5)
+        granted.append(charged(spending, second + 0.9, 100) if second >= 10 else 0)
+    assert set(granted[10:]) == {20}
+
+
+def test_a_second_with_more_calls_than_most_earns_more():
+    spending = Spending(Budget(floor=0))
+    for second, calls in [(0, 10), (1, 10), (2, 200)]:
+        for _ in range(calls):
+            spending.call(second + 0.5)
+    assert charged(spending, 2.9, 999) == 40
+    assert charged(spending, 3.0, 999) == 4
 
 
 def test_after_a_long_silence_it_begins_anew():
@@ -135,7 +155,7 @@ def test_what_others_did_counts_as_if_it_happened_here():
     spending = Spending(Budget(floor=0))
     spending.heard(100, 15, 0.0)
     assert (spending.calls, spending.spent) == (100, 15)
-    assert charged(spending, 5.0, 99) == 5
+    assert [charged(spending, second, 99) for second in (5.0, 6.0, 7.0, 8.0)] == [2, 2, 1, 0]
     assert charged(spending, 10.0, 99) == 0
     spending.heard(3, 1, 50.0)
     assert (spending.calls, spending.spent) == (3, 1)

@@ -23,7 +23,7 @@ BUCKETS: Final = 10
 class Budget:
     """Attempts beside the first: `share` of the calls of the last `window` seconds, and `floor` in each second.
 
-    A `floor` that is no whole number is kept over longer than a second: 0.5 is one in every two, 2.5 is three in every 1.2. What of a
+    Of the share no more at once than a tenth of the window earns. A `floor` that is no whole number is kept over longer than a second: 0.5 is one in every two, 2.5 is three in every 1.2. What of a
     share was not spent is lost with its calls, at the end of the window.
     """
 
@@ -110,7 +110,11 @@ class Spending:
         """Whether one more may be sent beside the first attempts; if so, it is charged."""
         if now >= self._edge:
             self._advance(now)
-        if self.spent + 1 <= self.recipe.share * self.calls:
+        share, (calls, spent) = self.recipe.share, self._marks[-1]
+        # No more at once than the traffic of one bucket earns: a fleet that had saved up for ten seconds would spend it all in the
+        # first of an outage, and again ten seconds later.
+        earned = max(1.0, share * (self._calls - calls), share * self.calls / BUCKETS)
+        if self.spent + 1 <= share * self.calls and self._spent - spent + 1 <= earned:
             self._spent += 1
             return True
         if (turn := int(now // self._period)) != self._turn:
