@@ -209,8 +209,8 @@ class BaseAPIClient:
         total, among = self.timeout.total, self.timeout.among
         lines = [
             f"{self.name} -> {self.base_url or 'any origin'}",
-            f"  a call has {'no bound' if total is None else f'{total:g} s'}, an attempt that a retry may follow {among:g} s;"
-            f" at the worst, one takes {worst(self.pipeline.policies, self.timeout)}",
+            f"  a call has {'no bound' if total is None else f'{total:g} s'}, an attempt that a retry may follow {among:g} s; "
+            + f"at the worst, one takes {worst(self.pipeline.policies, self.timeout)}",
         ]
         lines += [
             f"  {number}. {step.explain() if hasattr(step, 'explain') else step}"
