@@ -65,11 +65,12 @@ class Bound:
         owner, pipeline = self._owner, self.pipeline
         if auth is not DEFAULT:
             pipeline = pipeline.put("Auth", for_one_call(owner, "auth", auth))
+        # A call is tried again or hedged: a hedge does both.
         if retry is not DEFAULT:
-            pipeline = pipeline.put("Retry", for_one_call(owner, "retry", retry))
+            retried = for_one_call(owner, "retry", retry)
+            pipeline = (pipeline if retried is None else pipeline.put("Hedge", None)).put("Retry", retried)
         if hedge is not DEFAULT:
             hedged = for_one_call(owner, "hedge", hedge)
-            # A call is tried again or hedged: a hedge does both.
             pipeline = (pipeline if hedged is None else pipeline.put("Retry", None)).put("Hedge", hedged)
         if fallback is not DEFAULT:
             pipeline = pipeline.put("Fallback", Fallback.of(fallback))

@@ -257,11 +257,11 @@ async def test_an_answer_that_came_while_the_loop_was_busy_is_seen_before_a_hedg
     async def waits(_request):
         return await answer
 
-    engine = script(waits)
+    upstream, events = recorded()
     loop = asyncio.get_running_loop()
     loop.call_at(LATE, answer.set_result, 200)
-    await bound(engine)(call())
-    assert len(engine.calls) == 1
+    await bound(script(waits), upstream=upstream)(call())
+    assert (now(), events) == (LATE, [])
 
 
 # When attempts fail
@@ -591,6 +591,11 @@ async def test_it_can_be_asked_for_by_one_call():
     async with Shop(engine=script(inf, 200, 503), policies=policies) as shop:
         await shop.get("/x")
         assert (await shop.get("/x", hedge=None, raise_for_status=False)).status_code == 503
+    async with Shop(engine=script(inf, 200), policies=policies) as shop:
+        began = now()
+        with pytest.raises(AttemptTimedOut):
+            await shop.get("/x", retry=Retry(retries=1, delay=0.0), timeout=1.0)
+        assert now() - began == pytest.approx(1.0), "by a retry alone"
 
 
 @virtual_time
@@ -664,6 +669,19 @@ async def test_a_loser_that_had_its_answer_already_is_closed():
         response = await task
         assert (engine.open, others()) == (1, [])
         assert await response.aread() == b"ok"
+
+
+@virtual_time
+async def test_one_that_answers_though_it_is_cancelled_has_lost_all_the_same():
+    async def unmoved(_request):
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(10.0)
+        return 200, Pieces(b"first")
+
+    engine = script(unmoved, (200, Pieces(b"second")))
+    response = await bound(engine)(call(stream=True))
+    assert (await response.aread(), engine.open, others()) == (b"second", 0, [])
+    assert asyncio.current_task().cancelling() == 0
 
 
 # Cancelled

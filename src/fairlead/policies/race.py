@@ -2,7 +2,7 @@
 
 One attempt runs in its caller's own task, so an answer in time costs a timer and no task; only what is sent beside it has a task.
 If that wins, the other is ended as `asyncio.timeout` ends things: the caller's task is cancelled, and that is taken back. All
-that lost is cancelled, waited for and closed before the winner is handed out.
+that lost is cancelled, waited for and closed before the winner is handed out. Longer than most: what may come of a race is one idea.
 """
 
 from __future__ import annotations
@@ -137,7 +137,6 @@ class Race:
     async def others(self) -> Outcome:
         """What the call ends with when no attempt is left in the caller's task, nor will be."""
         if self.hedges:
-            self.disarm()
             self.gate = self.task.get_loop().create_future()
             await self.gate
         assert self.best is not None or self.final is not None, "the last to fail is kept"
@@ -242,22 +241,22 @@ class Race:
         error = fault(hedge)
         outcome = hedge.result() if error is None else error
         good = verdict(outcome, self.terms.statuses)
-        if good:
-            self.final, self.over = outcome, True
-            self.disarm()
-            for other in self.hedges:
-                other.cancel()
-        else:
-            last = not (self.hedges or self.inline)
-            more = good is False and self.again(number, outcome, last=last)
-            self.failed(number, outcome, last=last and not more)
-            if more:
-                self.launch()
-        if self.inline:
+        try:
             if good:
-                self.task.cancel()
-        elif self.gate is not None and not self.gate.done() and (good or not self.hedges):
-            self.gate.set_result(None)
+                self.final = outcome
+                self.end()
+            else:
+                last = not (self.hedges or self.inline)
+                more = good is False and self.again(number, outcome, last=last)
+                self.failed(number, outcome, last=last and not more)
+                if more:
+                    self.launch()
+        finally:  # whatever is wrong, the caller does not wait for ever
+            if self.inline:
+                if good:
+                    self.task.cancel()
+            elif self.gate is not None and not self.gate.done() and (good or not self.hedges):
+                self.gate.set_result(None)
 
     def failed(self, number: int, outcome: Outcome, *, last: bool) -> None:
         """Keep what tells most. A body that is arriving holds a slot, which others may wait for: only the last to fail keeps it."""
