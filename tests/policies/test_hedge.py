@@ -35,7 +35,7 @@ from fairlead.policies.hedge import EVERY, KEPT, Latencies
 from fairlead.policies.race import LEAVING, telling, verdict
 from fairlead.policies.retry import STATUSES
 from fairlead.policies.worst import Worst, worst
-from fairlead.testing import Pieces, VirtualLoop, at_every_await, at_every_step, script, virtual_time
+from fairlead.testing import Pieces, VirtualLoop, at_every_await, at_every_step, run, script, virtual_time
 
 LATE = 0.1
 NOTHING = Budget(share=0.0, floor=0.0)
@@ -721,6 +721,46 @@ def told(request):
         assert upstream.states["ConcurrencyLimit", "default"].taken == 0
 
     return told
+
+
+TENTHS = st.integers(0, 8).map(lambda tenths: tenths / 10)
+OUTCOMES = st.sampled_from(
+    [200, 404, 503, (503, b"", {"Retry-After": "1"}), Disconnected, CircuitOpen, DeadlineExceeded, ValueError]
+)
+
+
+@given(
+    st.lists(st.tuples(TENTHS, OUTCOMES), min_size=4, max_size=4),
+    TENTHS,
+    st.integers(2, 4),
+    st.lists(TENTHS, max_size=2),
+    st.booleans(),
+)
+def test_whatever_comes_of_the_attempts_one_outcome_is_handed_out_and_nothing_left(
+    answers, delay, attempts, cuts, stream
+):
+    async def story():
+        complaints = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        upstream = Upstream("shop")
+        engine = script(*[after(seconds, outcome) for seconds, outcome in answers])
+        send = Pipeline((Hedge(delay=delay, attempts=attempts), ConcurrencyLimit(limit=2))).bind(engine.send, upstream)
+        task = asyncio.ensure_future(send(call(stream=stream)))
+        for cut in cuts:
+            asyncio.get_running_loop().call_later(cut, task.cancel)
+        await asyncio.wait([task])
+        left = others()
+        cut = bool(cuts) and task.cancelled()
+        assert cut or not task.cancelled()
+        if not cut and task.exception() is None:
+            response = task.result()
+            assert response.status_code in {one if isinstance(one, int) else 503 for _, one in answers}
+            assert await response.aread() == b""
+        assert (engine.open, left, complaints) == (0, [], [])
+        assert upstream.states["ConcurrencyLimit", "default"].taken == 0
+        assert len(engine.calls) <= attempts
+
+    run(story())
 
 
 def test_cancelled_at_any_step_nothing_is_left(told):
