@@ -27,6 +27,8 @@ class Setting:
     """At most; None leaves everyone's own default."""
     authority: str | None = None
     """The file of the certificate authority to trust."""
+    stub: bool = False
+    """Whether Fairlead's own clients have an engine that answers at once: what is left is everything above it."""
 
     @property
     def tls(self):
@@ -141,9 +143,24 @@ class Fairlead(Client):
 async def fairlead(setting, **options):
     from fairlead import HTTPClient
 
-    verify = setting.tls or True
-    async with HTTPClient(setting.origin, verify=verify, timeout=300.0, **options) as client:
+    engine = {"engine": Stub()} if setting.stub else {"verify": setting.tls or True}
+    async with HTTPClient(setting.origin, timeout=300.0, **engine, **options) as client:
         yield Fairlead(client)
+
+
+class Stub:
+    """An engine that moves no bytes."""
+
+    def __init__(self):
+        self.pairs = [(b"content-type", b"application/json"), (b"content-length", b"11")]
+
+    async def send(self, call):
+        from fairlead import Response
+
+        return Response.received(200, self.pairs, b'{"id": 123}', call.request, 0.0)
+
+    async def close(self):
+        pass
 
 
 def policy(name, setting):
@@ -159,6 +176,12 @@ def policy(name, setting):
         return policies.Cookies(policies.CookieJar())
     if name == "Bearer":
         return auth.Bearer("a-token-of-some-length")
+    if name == "Slow calls":
+        return policies.CircuitBreaker(slow_after=1.0)
+    if name == "Aimd":
+        return policies.ConcurrencyLimit(limit=policies.Aimd())
+    if name == "RateLimit":
+        return policies.RateLimit(1e9)
     return getattr(policies, name)()
 
 
@@ -173,6 +196,8 @@ PROTECTED = ("Observe", "Fallback", "Retry", "CircuitBreaker", "ConcurrencyLimit
 """What there is to protect a call and to see it, and its credentials."""
 EVERY = ("Observe", "Fallback", "Redirect", "Retry", "CircuitBreaker", "ConcurrencyLimit", "Cookies", "Bearer")
 """The conveniences too, which nobody has who does not ask for them."""
+ASKED_FOR = ("Slow calls", "Aimd", "RateLimit", "DeadlineHeader", "Hedge")
+"""And what else can be had."""
 
 
 class Aiohttp(Client):
@@ -289,7 +314,8 @@ CONTENDERS = {
     "httpx2": httpx2,
     "httpware": httpware,
     "httpx": httpx,
-    **{f"bare + {name}": fairlead_with(name) for name in EVERY},
+    "fairlead-standard": fairlead,
+    **{f"bare + {name}": fairlead_with(name) for name in (*EVERY, *ASKED_FOR)},
 }
 
 if __name__ == "__main__":

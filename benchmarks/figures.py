@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from contenders import EVERY
+from contenders import ASKED_FOR, EVERY
 
 Round = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """One round of one figure: case to client to what was measured."""
@@ -171,6 +171,23 @@ FIGURES = (
         (),
         {"requests": 20_000},
         {"requests": 2_000},
+    ),
+    Figure(
+        "overhead",
+        "What the policies cost by themselves",
+        "Everything above the engine, on one that answers at once, in one process, in turns with the bare client: what a call's CPU is beyond "
+        "that. `fairlead-standard` is a client that asks for nothing; the last five are what can be asked for.",
+        "overhead",
+        {"": {}},
+        ("fairlead-standard", FULL, "fairlead-every", *(f"bare + {name}" for name in (*EVERY, *ASKED_FOR))),
+        (Field("added_us", "beyond the bare one, us", 2),),
+        (
+            Target(
+                "the standard pipeline, beyond the bare client", "added_us", ("", "fairlead-standard"), 4.0, unit="us"
+            ),
+        ),
+        {"requests": 40_000, "stub": True},
+        {"requests": 4_000},
     ),
     Figure(
         "latency",

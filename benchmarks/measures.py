@@ -66,6 +66,22 @@ async def load(setting, contend, *, requests, size=0, path="/small"):
     }
 
 
+async def overhead(setting, contend, *, requests):
+    """What a call costs above an engine that answers at once, beyond a bare client's: taken in turns, the medians' difference."""
+    taken = {CONTENDERS["fairlead-bare"]: [], contend: []}
+    for _ in range(10):
+        for made, seconds in taken.items():
+            async with made(setting) as client:
+                where = client.at("/small")
+                await client.get(where)
+                before = cpu()
+                for _ in range(requests // 10):
+                    await client.get(where)
+                seconds.append((cpu() - before) / (requests // 10))
+    bare, ours = (median(seconds) * 1e6 for seconds in taken.values())
+    return {"added_us": ours - bare, "whole_us": ours}
+
+
 async def latency(setting, contend, *, requests):
     """The time of each call, one caller after another."""
     async with contend(setting) as client:
@@ -167,12 +183,14 @@ def raise_limit():
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-MEASURES = {"load": load, "latency": latency, "stream": stream, "idle": idle}
+MEASURES = {"load": load, "overhead": overhead, "latency": latency, "stream": stream, "idle": idle}
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
-def measure(name, *, contender, origin, concurrency=50, connections=None, authority=None, loop="uvloop", **options):
-    setting = Setting(origin, concurrency, connections, authority)
+def measure(
+    name, *, contender, origin, concurrency=50, connections=None, authority=None, loop="uvloop", stub=False, **options
+):
+    setting = Setting(origin, concurrency, connections, authority, stub)
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         return runner.run(MEASURES[name](setting, CONTENDERS[contender], **options))
 
