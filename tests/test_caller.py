@@ -1,7 +1,9 @@
 """What calls inherit of whoever asked: the earliest deadline, wherever it was set, and nothing where they were detached."""
 
 import asyncio
+from contextvars import copy_context
 from math import inf
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -234,8 +236,29 @@ def test_cancelled_at_any_step_it_leaves_nothing():
     assert at_every_step(story) > 5
 
 
-def test_it_needs_a_loop_only_for_a_time():
+def test_where_no_loop_runs_the_time_is_the_systems():
     with within(None), detached():
         assert remaining() == inf
-    with pytest.raises(RuntimeError, match="no running event loop"), within(1.0):
-        pass
+    with within(60.0) as due:
+        assert 0.0 < remaining() <= 60.0
+        with within(120.0) as inner:
+            assert inner == due
+        with within(-1.0):
+            assert remaining() == 0.0
+
+
+@virtual_time
+async def test_a_thread_has_the_time_of_the_loop_it_was_started_from():
+    told = []
+    with within(5.0) as due:
+        there = copy_context()
+
+        def work():
+            told.append(remaining())
+            with within(2.0) as inner:
+                told.append(inner)
+
+        thread = Thread(target=there.run, args=(work,))
+        thread.start()
+        thread.join(10.0)
+    assert told == [5.0, due - 3.0]

@@ -6,10 +6,11 @@ tasks it starts meanwhile. What is to outlive its caller says so, by `detached()
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
-from collections.abc import Awaitable
+from asyncio import _get_running_loop
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
 from math import inf
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final
 
@@ -19,13 +20,15 @@ from fairlead.message import Response
 
 
 class Asked:
-    """What every call inherits: a `deadline` (absolute loop time, `inf` for none), and, through `outer`, a caller who may leave."""
+    """What every call inherits: a `deadline` (absolute, `inf` for none), and, through `outer`, a caller who may leave."""
 
-    __slots__ = ("deadline", "outer")
+    __slots__ = ("clock", "deadline", "outer")
 
-    def __init__(self, deadline: float, outer: Asked | None = None) -> None:
+    def __init__(self, deadline: float, outer: Asked | None = None, clock: Callable[[], float] | None = None) -> None:
         self.deadline = deadline
         self.outer = outer
+        self.clock = clock or clock_here(outer)
+        """The time that the deadline is meant in: mostly that of the loop that runs, and of another one in a thread."""
 
     def carry(self, send: Send, call: Call) -> Awaitable[Response]:
         """Send, while the caller is there to wait for it."""
@@ -37,6 +40,13 @@ asked: Final = _asked.get
 """What calls inherit here; None where nobody asked. Every call asks this: bound once, it costs half as much."""
 ask: Final = _asked.set
 end: Final = _asked.reset
+
+
+def clock_here(inherited: Asked | None) -> Callable[[], float]:
+    """The loop's time; in a thread that runs none, that of whoever asked, or else the system's."""
+    if (loop := _get_running_loop()) is not None:
+        return loop.time
+    return monotonic if inherited is None else inherited.clock
 
 
 def within(seconds: float | None) -> Bounded:
@@ -64,7 +74,7 @@ def remaining() -> float:
     inherited = asked()
     if inherited is None or inherited.deadline == inf:
         return inf
-    return max(0.0, inherited.deadline - get_running_loop().time())
+    return max(0.0, inherited.deadline - inherited.clock())
 
 
 class Bounded:
@@ -78,10 +88,12 @@ class Bounded:
     def __enter__(self) -> float:
         outer = asked()
         due = inf if outer is None else outer.deadline
-        if self._seconds is not None and (soon := get_running_loop().time() + self._seconds) < due:
-            due = soon
+        inner = outer
         # Without a bound of its own it changes nothing, and what is lifted outside is lifted inside too.
-        inner = outer if self._seconds is None else Asked(due, outer)
+        if self._seconds is not None:
+            clock = clock_here(outer)
+            due = min(due, clock() + self._seconds)
+            inner = Asked(due, outer, clock)
         self._token: Token[Asked | None] = ask(inner)
         return due
 

@@ -42,6 +42,7 @@ class Inbound(caller.Asked):
     def __init__(self, due: float, task: Task[Any], receive: Receive, send: Send) -> None:
         self.deadline = due
         self.outer = None
+        self.clock = task.get_loop().time
         self._receive = receive
         self._send = send
         self._task = task
