@@ -1,4 +1,9 @@
-"""FastAPI for the calls you make: a class per external API, safe to use, and a gateway built of the same parts."""
+"""FastAPI for the calls you make: a class per external API, safe to use, and a gateway built of the same parts.
+
+Policies are imported when the first client is built, or somebody asks for one: a program that starts often may have none.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from fairlead.auth import ApiKey, Bearer
 from fairlead.client import BaseAPIClient, HTTPClient
@@ -16,7 +21,9 @@ from fairlead.errors import (
 from fairlead.fetch import fetch_all
 from fairlead.gather import as_completed, gather, race
 from fairlead.message import Request, Response
-from fairlead.policies import CircuitBreaker, ConcurrencyLimit, Fallback, Retry
+
+if TYPE_CHECKING:
+    from fairlead.policies import CircuitBreaker, ConcurrencyLimit, Fallback, Retry
 
 __all__ = [
     "ApiKey",
@@ -49,3 +56,11 @@ __all__ = [
     "put",
     "race",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in {"CircuitBreaker", "ConcurrencyLimit", "Fallback", "Retry"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fairlead import policies
+
+    return getattr(policies, name)

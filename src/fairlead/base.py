@@ -35,7 +35,6 @@ from fairlead.keywords import (
 )
 from fairlead.message import Request, Response
 from fairlead.observe import sinks
-from fairlead.policies import standard
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, relative, shown, split, with_params
 
@@ -97,6 +96,8 @@ class BaseAPIClient:
         self.engine = _engine(chosen)
         policies = chosen["policies"]
         if policies is None:
+            from fairlead.policies import standard
+
             policies = standard(
                 retries=chosen["max_retries"],
                 delay=chosen["retry_delay"],
@@ -207,10 +208,11 @@ class BaseAPIClient:
         from fairlead.policies.worst import worst
 
         total, among = self.timeout.total, self.timeout.among
+        bound = "no bound" if total is None else f"{total:g} s"
+        most = worst(self.pipeline.policies, self.timeout)
         lines = [
             f"{self.name} -> {self.base_url or 'any origin'}",
-            f"  a call has {'no bound' if total is None else f'{total:g} s'}, an attempt that a retry may follow {among:g} s; "
-            + f"at the worst, one takes {worst(self.pipeline.policies, self.timeout)}",
+            f"  a call has {bound}, an attempt that a retry may follow {among:g} s; at the worst, one takes {most}",
         ]
         lines += [
             f"  {number}. {step.explain() if hasattr(step, 'explain') else step}"

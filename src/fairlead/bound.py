@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fairlead.core import Pipeline, Policy, Send, Upstream
 from fairlead.keywords import DEFAULT, Auth, Default, for_one_call
-from fairlead.policies import Fallback
 
 if TYPE_CHECKING:
     from fairlead.policies import CookieJar
@@ -73,6 +72,8 @@ class Bound:
             hedged = for_one_call(owner, "hedge", hedge)
             pipeline = (pipeline if hedged is None else pipeline.put("Retry", None)).put("Hedge", hedged)
         if fallback is not DEFAULT:
+            from fairlead.policies import Fallback
+
             pipeline = pipeline.put("Fallback", Fallback.of(fallback))
         if follow_redirects is not None:
             follows = for_one_call(owner, "follow_redirects", follow_redirects)
