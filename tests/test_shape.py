@@ -34,8 +34,8 @@ LAYERS = """
     keywords caller
     bound inbound
     base
-    client dialect
-    asgi endpoint fetch gather problem proxy testing transport
+    client dialect problem
+    asgi endpoint fetch gather offload proxy sync testing transport
     fastapi
     gateway
     demo

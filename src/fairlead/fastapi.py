@@ -193,7 +193,9 @@ async def _health(request: Request) -> Response:
         if hasattr(client, "health_check") and (client.base_url or client.health_path):
             name = client.name if client.name not in checked else f"{client.name} ({client.base_url})"
             checked[name] = client
-    checks = await gather({name: client.health_check() for name, client in checked.items()}, within=HEALTH)
+    # One for threads has another for whoever runs a loop.
+    asks = {name: getattr(client, "ahealth_check", client.health_check) for name, client in checked.items()}
+    checks = await gather({name: ask() for name, ask in asks.items()}, within=HEALTH)
     services = {
         name: {"healthy": checks.data[name] is True, "circuit": verdict(client.upstream)}
         for name, client in checked.items()
