@@ -121,6 +121,28 @@ async def test_who_waits_in_line_waits_no_longer_than_asked_for():
 
 
 @virtual_time
+async def test_of_a_whole_line_each_waits_until_its_own_time_by_one_timer():
+    send, slots = bound(script(inf, then=200), limit=1)
+    holding = asyncio.ensure_future(send(call(timeout=None)))
+    ended = []
+
+    async def one(seconds):
+        with pytest.raises(DeadlineExceeded):
+            await send(call(timeout=seconds))
+        ended.append((seconds, now()))
+
+    times = [3.0, 1.0, 2.0, 1.0, 5.0, 4.0]
+    waiting = [asyncio.ensure_future(one(seconds)) for seconds in times]
+    await asyncio.sleep(0)
+    assert len(asyncio.get_running_loop()._scheduled) <= 3  # one is set; those it took the place of are forgotten soon
+    await asyncio.gather(*waiting)
+    assert ended == [(seconds, seconds) for seconds in sorted(times)]
+    assert slots._timer is None
+    holding.cancel()
+    await asyncio.wait([holding])
+
+
+@virtual_time
 async def test_a_line_that_is_full_refuses():
     engine = script(1.0, 200, then=200)
     send, slots = bound(engine, limit=1, waiting=1)
@@ -368,8 +390,7 @@ async def test_cancelled_in_the_very_turn_in_which_its_wait_ends(settled):
     if settled == "granted":
         slots.resize(2)
     elif settled == "expired":
-        (grant,) = slots.upstream.waiting
-        slots._expire(grant, 0)
+        slots._expire(asyncio.get_running_loop())
     elif settled == "shed":
         third = asyncio.ensure_future(send(ranked(1)))
         await asyncio.sleep(0)
@@ -511,7 +532,7 @@ def test_the_line_serves_the_eldest_of_the_highest_and_ends_with_the_youngest_of
     for deed, priority in deeds:
         if deed == "join":
             number += 1
-            line.join(number, f"call {number}", priority)
+            line.join(number, f"call {number}", priority, inf)
             model.append((-priority, number))
         elif deed == "leave":
             one = number // 2

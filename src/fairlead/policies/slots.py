@@ -6,7 +6,7 @@ slots may change meanwhile: fewer cut nobody short, more let those in line throu
 
 from __future__ import annotations
 
-from asyncio import Future, get_running_loop
+from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from math import inf
@@ -27,14 +27,14 @@ class Line:
     def __init__(self) -> None:
         self.ranks: list[int] = []
         """The priorities of those who wait, lowest first: mostly none, or one."""
-        self._equals: dict[int, OrderedDict[Future[bool], Call]] = {}
+        self._equals: dict[int, OrderedDict[Future[bool], tuple[Call, float]]] = {}
 
-    def join(self, grant: Future[bool], call: Call, priority: int) -> None:
+    def join(self, grant: Future[bool], call: Call, priority: int, until: float) -> None:
         equals = self._equals.get(priority)
         if equals is None:
             insort(self.ranks, priority)
             equals = self._equals[priority] = OrderedDict()
-        equals[grant] = call
+        equals[grant] = call, until
 
     def leave(self, grant: Future[bool], priority: int) -> bool:
         """Whether it was in line."""
@@ -55,7 +55,20 @@ class Line:
         """Who would be served last."""
         equals = self._equals[self.ranks[0]]
         grant = next(reversed(equals))
-        return grant, equals[grant]
+        return grant, equals[grant][0]
+
+    def late(self, now: float) -> list[tuple[Future[bool], int]]:
+        """Whose time is up, and their priorities."""
+        return [
+            (grant, priority)
+            for priority, equals in self._equals.items()
+            for grant, (_, until) in equals.items()
+            if until <= now
+        ]
+
+    def soonest(self) -> float:
+        """When the next one's time is up."""
+        return min([until for equals in self._equals.values() for _, until in equals.values()], default=inf)
 
     def __len__(self) -> int:
         return sum(map(len, self._equals.values()))
@@ -69,7 +82,7 @@ class Line:
 class Slots:
     """Counts calls under way, and keeps those who wait. Who finds `taken` below `limit` adds one to it, and gives it back by `release`."""
 
-    __slots__ = ("bound", "limit", "line", "rule", "shed", "taken", "upstream", "waited")
+    __slots__ = ("_rings", "_timer", "bound", "limit", "line", "rule", "shed", "taken", "upstream", "waited")
 
     def __init__(self, upstream: Upstream, limit: int, bound: float = inf, rule: Any = None) -> None:
         self.upstream = upstream
@@ -81,6 +94,9 @@ class Slots:
         self.taken = 0
         """Calls under way: more than `limit` only while it has just become less."""
         self.line = Line()
+        self._timer: TimerHandle | None = None
+        self._rings = inf
+        """When it rings."""
         self.shed = 0
         """How many were refused because the line was full."""
         self.waited: deque[float] = deque(maxlen=LAST)
@@ -119,8 +135,9 @@ class Slots:
             until, told = began + patience, f"none was free for {patience:g} s"
         loop = get_running_loop()
         grant: Future[bool] = loop.create_future()
-        self.line.join(grant, call, priority)
-        timer = loop.call_at(until, self._expire, grant, priority) if until < inf else None
+        self.line.join(grant, call, priority, until)
+        if until < self._rings:
+            self._ring(until, loop)
         try:
             granted = await self.upstream.wait(grant, Knowledge.NOT_SENT, call)
         except BaseException:
@@ -128,11 +145,12 @@ class Slots:
                 self.release()
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
-            self.waited.append(clock() - began)
+            if not self.line.ranks and self._timer is not None:
+                self._ring(inf, loop)
+            now = clock()
+            self.waited.append(now - began)
         if granted:
-            if clock() < call.deadline:
+            if now < call.deadline:
                 return
             self.release()
             told = "the deadline passed"
@@ -152,10 +170,20 @@ class Slots:
                 self.taken += 1
                 grant.set_result(True)
 
-    def _expire(self, grant: Future[bool], priority: int) -> None:
-        if not grant.done():
-            self.line.leave(grant, priority)
-            grant.set_result(False)
+    def _ring(self, at: float, loop: AbstractEventLoop) -> None:
+        """Look for those whose time is up then; `inf`: for nobody. One timer serves the line: next to none of its waits ends by it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings = at
+        self._timer = loop.call_at(at, self._expire, loop) if at < inf else None
+
+    def _expire(self, loop: AbstractEventLoop) -> None:
+        # A timer may come early, by the clock's resolution.
+        for grant, priority in self.line.late(max(loop.time(), self._rings)):
+            if not grant.done():
+                self.line.leave(grant, priority)
+                grant.set_result(False)
+        self._ring(self.line.soonest(), loop)
 
     def _make_room(self, priority: int) -> bool:
         """Whether there is a place in line, if need be that of the last one, whose priority is lower."""
