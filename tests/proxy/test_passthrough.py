@@ -264,7 +264,7 @@ async def test_a_caller_that_leaves_before_the_head_ends_the_call():
     async with asyncio.timeout(PATIENCE):
         await task
     assert stream.ended
-    assert caller.sent == []
+    assert caller.head["status"] == 499  # for whoever stands between; the caller is not there to read it
 
 
 async def test_a_caller_that_leaves_in_the_body_ends_the_call(upstream):
@@ -305,7 +305,7 @@ def test_cut_at_any_step_it_leaves_no_task_and_no_stream():
         assert engine.open == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    assert at_every_step(story) > 15
+    assert at_every_step(story) > 12
 
 
 # uploads

@@ -1,33 +1,33 @@
-"""One upstream answer streamed through to the caller, and closed after it, whatever happens.
+"""One upstream answer passed on by an endpoint: streamed through, or whole, and closed after it, whatever happens.
 
 The response owns the stream: it opens it when the server asks for the answer, so nothing is open that nobody closes, and an
-error before the head is still an error with a status. Bytes pass as they are, one chunk in flight (RFC 9110 section 7.6). A
-caller that leaves ends the call at any phase; an upstream that stops early ends the caller's connection and never its body.
+error before the head is still an error with a status. How the bytes go is `relay`'s to say, as for a whole proxy.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from functools import cache
+from typing import Final
 
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response as Answer
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from fairlead.body import Upload
 from fairlead.engines.coding import accepted
 from fairlead.errors import ConfigError
+from fairlead.headers import Pair
 from fairlead.message import Response
-from fairlead.proxy.fields import end_to_end
+from fairlead.proxy.fields import outward
+from fairlead.proxy.relay import BODILESS, CallerGone, Listening, relay
 from fairlead.stream import Stream
-from fairlead.tasks import stop
 
-
-class _CallerGone(Exception):
-    """Nobody is left to send to."""
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_OF_CODED: Final = frozenset(b"content-encoding content-md5 digest content-digest repr-digest".split())
+"""What is true of the coded bytes alone (RFC 9530), and of none that were decoded."""
 
 
 def passthrough(
@@ -38,6 +38,41 @@ def passthrough(
     The client's `timeout` bounds the body too: for long ones pass the stream `timeout=Timeout(total=None, read=60.0)`.
     """
     return Passthrough(stream, background)
+
+
+def whole(response: Response, *, background: BackgroundTask | None = None) -> Answer:
+    """An answer that is here, passed on: `return whole(await client.get(path, raise_for_status=False))`.
+
+    Its status, its fields that are no single connection's, and its content, decoded: so without its coding, and with a weak ETag where
+    it had a strong one of the coded bytes. Of no type, it is bytes (`application/octet-stream`).
+    """
+    status, content = response.status_code, response.content
+    head, length = outward(response.headers.raw)
+    answer = Answer(status_code=status, background=background)
+    headed = response.request is not None and response.request.method == "HEAD"
+    kept = [pair for pair in head if pair[0] != b"content-length"]
+    if any(name == b"content-encoding" for name, _ in head) and content:
+        kept = [_weak(pair) for pair in kept if pair[0] not in _OF_CODED]
+    if status not in BODILESS:
+        if content and not any(name == b"content-type" for name, _ in kept):
+            kept.append((b"content-type", b"application/octet-stream"))
+        if not headed or length >= 0:
+            kept.append((b"content-length", b"%d" % (length if headed else len(content))))
+        answer.body = content
+    answer.raw_headers = _told(kept)
+    return answer
+
+
+def _weak(pair: Pair) -> Pair:
+    return (pair[0], b"W/" + pair[1]) if pair[0] == b"etag" and pair[1][:1] == b'"' else pair
+
+
+def _told(head: list[Pair]) -> list[Pair]:
+    """With word to browsers that text is text, whatever it looks like."""
+    text = any(name == b"content-type" and value.lower().startswith(b"text/") for name, value in head)
+    if text and not any(name == _NOSNIFF[0] for name, _ in head):
+        return [*head, _NOSNIFF]
+    return head
 
 
 class Passthrough(Answer):
@@ -51,76 +86,57 @@ class Passthrough(Answer):
         super().__init__(background=background)
         self.raw_headers = []
         self._stream = stream
-        self._uploaded = asyncio.Event()
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._fit(scope)
-        relay = asyncio.ensure_future(self._relay(scope, send))
-        gone = asyncio.ensure_future(self._gone(receive))
+        error: Exception | None = None
         try:
-            await asyncio.wait({relay, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await stop((relay, gone))
-        error = None if relay.cancelled() else relay.exception()
-        if isinstance(error, _CallerGone | ClientDisconnect):
-            error = None
-        if error is not None and not self._started:
-            raise error
+            listening = Listening(scope, receive, send)
+            self._fit(scope, listening)
+            await listening.run(self._relay, scope)
+        except (CallerGone, ClientDisconnect):
+            pass
+        except Exception as caught:
+            if not self._started:
+                raise
+            error = caught
         if self.background is not None:
             await self.background()
         if error is not None:
             # Part of the answer is out: only a broken connection tells the caller that the rest is missing.
             raise error
 
-    def _fit(self, scope: Scope) -> None:
-        """Make the request the caller's: its codings, as nothing is decoded on the way, and its body, watched to its end."""
+    def _fit(self, scope: Scope, listening: Listening) -> None:
+        """Make the request the caller's: its codings, as nothing is decoded on the way, and its body, read by itself to its end."""
         if not isinstance(self._stream, Stream):
-            self._uploaded.set()
             return
         request = self._stream.request
         if request.headers.get("accept-encoding") == _ours():
             codings = [value for name, value in scope["headers"] if name == b"accept-encoding"]
             request = request.with_header("Accept-Encoding", b", ".join(codings).decode("latin-1") or "identity")
         if isinstance(upload := request.content, Upload):
+            listening.held = True
             request = request.replace()
-            request.content = Upload(lambda: self._read(upload), length=upload.length, replayable=upload.replayable)
-        else:
-            self._uploaded.set()
+            request.content = Upload(
+                lambda: _read(upload, listening), length=upload.length, replayable=upload.replayable
+            )
         self._stream.request = request
 
-    async def _read(self, upload: Upload) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in upload:
-                yield chunk
-        finally:
-            self._uploaded.set()
-
-    async def _gone(self, receive: Receive) -> None:
-        """Ends when the caller has left. A body that is passed on is read from `receive` too, so it comes first."""
-        await self._uploaded.wait()
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-    async def _relay(self, scope: Scope, send: Send) -> None:
-        async def out(message: Message) -> None:
-            try:
-                await send(message)
-            except OSError as error:
-                raise _CallerGone from error
-
+    async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._stream as response:
-            self.status_code = status = response.status_code
-            head = end_to_end(response.headers.raw)
-            if status in {204, 304}:
-                # A 204 has no length; of a 304 it is not the body's, and servers that count would wait for that many bytes.
-                head = [pair for pair in head if pair[0] != b"content-length"]
+            self.status_code = response.status_code
+            head, length = outward(response.headers.raw)
             self._started = True
-            await out({"type": "http.response.start", "status": status, "headers": head + self.raw_headers})
-            if scope["method"] != "HEAD" and status not in {204, 304}:
-                async for chunk in response.aiter_raw():
-                    await out({"type": "http.response.body", "body": chunk, "more_body": True})
-            await out({"type": "http.response.body", "body": b"", "more_body": False})
+            await relay(response, _told(head) + self.raw_headers, length, scope["method"], send)
+
+
+async def _read(upload: Upload, listening: Listening) -> AsyncIterator[bytes]:
+    """A body that the endpoint's own request reads: only behind it can be listened."""
+    try:
+        async for chunk in upload:
+            yield chunk
+    finally:
+        listening.heard()
 
 
 _ours = cache(accepted)

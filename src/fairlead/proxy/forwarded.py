@@ -1,0 +1,216 @@
+"""Who asked, by which scheme and which host: believed from the peers that are listed, and otherwise said anew.
+
+RFC 7239 section 8: anybody can write `Forwarded` and `X-Forwarded-*`. A chain is walked from its right end, the peer that is connected,
+as long as each hop is trusted; what stands left of the first that is not is worth nothing, and is cut off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Final, Literal, cast, get_args
+
+from fairlead.errors import ConfigError
+from fairlead.headers import Pair
+
+Style = Literal["both", "x-forwarded", "forwarded", "off"]
+"""Which fields are sent on: `X-Forwarded-For`, `-Proto`, `-Host`, `-Prefix`; `Forwarded`; both; or none."""
+
+UNIX: Final = "unix"
+"""Among the trusted: whoever is connected by a Unix socket, which has no address."""
+LONGEST: Final = 4096
+"""Bytes of `Forwarded` that are read; a longer one says nothing."""
+_SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?").fullmatch
+_PREFIX: Final = re.compile(r"/[!-~]*").fullmatch
+_TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
+_ELEMENT: Final = re.compile(r'((?:[^",]|"(?:[^"\\]|\\.)*")*)(?:,|$)')
+_PARAMETER: Final = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^;"\s]*)\s*(?:;|$)', re.ASCII)
+
+
+def valid_host(host: str) -> bool:
+    """Whether a `Host` names one (RFC 9110 section 7.2): a name or an address, and perhaps a port."""
+    return _HOST(host) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of the request before it came here. `hops`: who asked, and whom it came through, first to last."""
+
+    hops: tuple[str, ...]
+    scheme: str
+    host: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The networks whose hosts are believed, as `("10.0.0.0/8", "::1", "unix")`."""
+
+    networks: tuple[str, ...] = ()
+    _parsed: tuple[IPv4Network | IPv6Network, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given: Any = self.networks
+        if isinstance(given, str):
+            raise ConfigError(f"ReverseProxy: trusted={given!r} is one string: pass networks, ({given!r},)")
+        try:
+            parsed = tuple(ip_network(network) for network in given if network != UNIX)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f'ReverseProxy: trusted: {error}; write a network as "10.0.0.0/8" or "fd00::/8"'
+            ) from None
+        object.__setattr__(self, "_parsed", parsed)
+
+    def believes(self, peer: str | None) -> bool:
+        """Whether what this peer says is true."""
+        if not self.networks:
+            return False
+        return UNIX in self.networks if peer is None else _within(peer, self._parsed)
+
+
+@lru_cache(maxsize=4096)
+def _within(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    try:
+        address = ip_address(peer.strip("[]"))
+    except ValueError:  # a name, an obfuscated one, or nonsense
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
+
+
+def told(peer: str | None, scheme: str, host: str, said: Mapping[bytes, Sequence[bytes]], trusted: Trusted) -> Told:
+    """What a believed peer adds to what is seen: the rest of the chain, and the scheme, host and prefix that its client used."""
+    seen = "unknown" if peer is None else peer
+    x_for = _listed(said.get(b"x-forwarded-for"))
+    before = x_for
+    elements: list[dict[str, str]] = []
+    if not x_for and (forwarded := said.get(b"forwarded")):
+        elements = _elements(b",".join(forwarded).decode("latin-1"))
+        before = [_node(element.get("for", "unknown")) for element in elements]
+    hops = [seen]
+    for hop in reversed(before):
+        hops.insert(0, hop)
+        if not trusted.believes(hop):
+            break
+    kept = len(hops) - 1
+    if elements:
+        first = elements[-kept]
+        proto, named, prefix = first.get("proto", ""), first.get("host", ""), ""
+    else:
+        proto, named = _at(said.get(b"x-forwarded-proto"), kept), _at(said.get(b"x-forwarded-host"), kept)
+        prefix = _at(said.get(b"x-forwarded-prefix"), kept)
+    proto = proto.lower()
+    return Told(
+        tuple(hops),
+        proto if proto in _SCHEMES else scheme,
+        named if named and valid_host(named) else host,
+        prefix.rstrip("/") if _PREFIX(prefix) is not None else "",
+    )
+
+
+def _listed(values: Sequence[bytes] | None) -> list[str]:
+    if not values:
+        return []
+    return [_node(one.strip()) for value in values for one in value.decode("latin-1").split(",") if one.strip()]
+
+
+def _at(values: Sequence[bytes] | None, kept: int) -> str:
+    """Of a list that each hop added to, what was said of the first that is kept; of one value, that."""
+    listed = [one.strip() for value in values or () for one in value.decode("latin-1").split(",") if one.strip()]
+    if not listed:
+        return ""
+    return listed[-max(kept, 1)] if kept <= len(listed) else listed[0]
+
+
+def _elements(value: str) -> list[dict[str, str]]:
+    """`Forwarded` (RFC 7239 section 4). An element that does not read as one says nothing, and is no trusted hop."""
+    found: list[dict[str, str]] = []
+    if len(value) > LONGEST:
+        return found
+    for match in _ELEMENT.finditer(value):
+        if not match[1].strip():
+            continue
+        pairs = {name.lower(): _unquoted(text) for name, text in _PARAMETER.findall(match[1])}
+        found.append(pairs)
+    return found
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text[:1] == '"' else text
+
+
+def _node(text: str) -> str:
+    """An address without its port; what is none, such as `unknown` or `_hidden`, as it is."""
+    if text[:1] == "[":
+        return text[1:].partition("]")[0]
+    host, colon, port = text.partition(":")
+    return host if colon and port.isdigit() else text if _SAFE(text) is not None else "unknown"
+
+
+_SAFE: Final = re.compile(r"[\w.:%-]+", re.ASCII).fullmatch
+
+
+def fields(told: Told, style: Style) -> tuple[Pair, ...]:
+    """What is sent on of it."""
+    pairs: list[Pair] = []
+    if style in {"both", "x-forwarded"}:
+        pairs += [
+            (b"x-forwarded-for", ", ".join(told.hops).encode("latin-1", "replace")),
+            (b"x-forwarded-proto", told.scheme.encode()),
+        ]
+        if told.host:
+            pairs.append((b"x-forwarded-host", told.host.encode("latin-1", "replace")))
+        if told.prefix:
+            pairs.append((b"x-forwarded-prefix", told.prefix.encode("latin-1", "replace")))
+    if style in {"both", "forwarded"}:
+        first, *rest = [f"for={_quoted(hop)}" for hop in told.hops]
+        host = f";host={_quoted(told.host)}" if told.host else ""
+        pairs.append(
+            (b"forwarded", ", ".join([f"{first}{host};proto={told.scheme}", *rest]).encode("latin-1", "replace"))
+        )
+    return tuple(pairs)
+
+
+def _quoted(text: str) -> str:
+    if ":" in text and "[" not in text and text.count(":") > 1:
+        text = f"[{text}]"
+    return text if _TOKEN(text) is not None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def checked(style: str) -> Style:
+    """The style; raises ConfigError for what is none."""
+    if style not in get_args(Style):
+        raise ConfigError(f"ReverseProxy: forwarded={style!r} is not one of {', '.join(get_args(Style))}")
+    return cast("Style", style)
+
+
+class Tale:
+    """What is sent on of peers that are not believed: the same for each request of one peer, by one scheme, to one host; so remembered."""
+
+    __slots__ = ("_known", "style", "trusted")
+
+    def __init__(self, trusted: Sequence[str], style: str) -> None:
+        self.trusted = Trusted(tuple(trusted) if not isinstance(trusted, str) else trusted)  # type: ignore[arg-type]
+        self.style = checked(style)
+        self._known: dict[tuple[str | None, str, str, str], tuple[Pair, ...]] = {}
+
+    def seen(self, peer: str | None, scheme: str, host: str, prefix: str) -> tuple[Pair, ...]:
+        key = peer, scheme, host, prefix
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= 1024:
+                self._known.clear()
+            known = fields(Told((peer or "unknown",), scheme, host, prefix), self.style)
+            self._known[key] = known
+        return known
+
+    def believed(
+        self, peer: str | None, scheme: str, host: str, prefix: str, said: Mapping[bytes, Sequence[bytes]]
+    ) -> tuple[Pair, ...]:
+        known = told(peer, scheme, host, said, self.trusted)
+        return fields(Told(known.hops, known.scheme, known.host, known.prefix + prefix), self.style)

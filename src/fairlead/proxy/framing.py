@@ -1,0 +1,98 @@
+"""Where a request ends, told by its fields once more (RFC 9112 section 6): a server before us may have let through what it should not.
+
+Two readers who disagree on where a message ends are how requests are smuggled, so whatever can be read in two ways goes no further.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+from fairlead.body import Upload
+from fairlead.inbound import Receive
+from fairlead.proxy.forwarded import valid_host
+from fairlead.proxy.relay import CallerGone
+from fairlead.proxy.status import Refusal
+
+UNKNOWN: Final = -1
+Said = Mapping[bytes, Sequence[bytes]]
+
+_NUMBER: Final = re.compile(rb"[0-9]{1,18}").fullmatch
+_OLD: Final = frozenset({"1.0", "0.9"})
+
+
+def framed(said: Said, version: str) -> int:
+    """The length of the body in bytes, 0 for none, or UNKNOWN; raises Refusal for what cannot be told, or in two ways."""
+    lengths, codings = said.get(b"content-length"), said.get(b"transfer-encoding")
+    if b"expect" in said and any(value.lower() != b"100-continue" for value in said[b"expect"]):
+        raise Refusal(417, "http_request_error", "an expectation other than 100-continue")
+    if lengths is None and codings is None:
+        # HTTP/2 and 3 say so only as the body ends.
+        return 0 if version[0] == "1" or version in _OLD else UNKNOWN
+    if codings is not None:
+        if lengths is not None:
+            raise Refusal(400, "http_request_error", "both a Content-Length and a Transfer-Encoding")
+        if version != "1.1":
+            raise Refusal(400, "http_request_error", "a Transfer-Encoding that this version of HTTP has not")
+        if len(codings) > 1 or codings[0].strip(b" \t").lower() != b"chunked":
+            raise Refusal(400, "http_request_error", "a transfer coding other than one chunked")
+        return UNKNOWN
+    first, *others = [one.strip(b" \t") for value in lengths or () for one in value.split(b",")]
+    if _NUMBER(first) is None or any(one != first for one in others):
+        raise Refusal(400, "http_request_error", "a Content-Length that is not one number")
+    return int(first)
+
+
+def host(said: Said, version: str) -> str:
+    """The one valid Host (RFC 9112 section 3.2), "" where HTTP/1.0 has none; raises Refusal."""
+    hosts = said.get(b"host")
+    if hosts is None and version in _OLD:
+        return ""
+    if hosts is None or len(hosts) != 1 or (name := _named(hosts[0])) is None:
+        raise Refusal(400, "http_request_error", "not exactly one valid Host")
+    return name
+
+
+@lru_cache(maxsize=1024)
+def _named(value: bytes) -> str | None:
+    name = value.strip(b" \t").decode("latin-1")
+    return name if valid_host(name) else None
+
+
+async def content(receive: Receive, said: Said, version: str, length: int, buffer: int) -> bytes | Upload:
+    """A body of at most `buffer` bytes, read; a longer one, and one that waits to be wanted, to be read as it is sent.
+
+    Of the latter nothing is asked for here: with the first `receive()` the server says 100, and until then we may still refuse.
+    Raises CallerGone, and Refusal for a body that is not as long as it says.
+    """
+    first: bytes | None = None
+    if b"expect" not in said and 0 < length <= buffer:
+        pieces = [piece async for piece in _pieces(receive)]
+        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(whole) != length:
+            raise Refusal(400, "http_request_error", "a body that is not as long as its Content-Length")
+        return whole
+    if length == UNKNOWN and version != "1.1":
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerGone
+        first = message.get("body", b"")
+        if not message.get("more_body"):
+            return first or b""
+    return Upload(lambda: _pieces(receive, first), length=None if length == UNKNOWN else length, replayable=False)
+
+
+async def _pieces(receive: Receive, first: bytes | None = None) -> AsyncIterator[bytes]:
+    """One at a time, as whoever sends them on asks for them."""
+    if first:
+        yield first
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerGone
+        if piece := message.get("body"):
+            yield piece
+        more = message.get("more_body", False)

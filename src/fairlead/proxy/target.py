@@ -1,0 +1,78 @@
+"""Where a request goes, in the bytes that its caller wrote: below the base, and nowhere else.
+
+RFC 9110 section 7.7: the path and the query are not modified. So they are taken as they came (`raw_path`, `query_string`), and never
+from the decoded path, in which a `%2F` is a slash and a `;` may be lost. What is cut off is the place that the proxy is mounted at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from fairlead.proxy.status import Refusal
+
+_UP: Final = re.compile(rb"(?:^|/|\\|%2f|%5c)(?:\.|%2e){2}(?:[;/\\]|%2f|%5c|%3b|$)", re.IGNORECASE).search
+"""A segment of two dots, in any spelling that some server reads as one."""
+_TARGET: Final = re.compile(r"[!-~]+").fullmatch
+
+
+def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, str]:
+    """The target of the request, and the prefix that was cut off, as it was written; raises Refusal.
+
+    `base` is the path of the upstream's base URL, without a slash at its end; `params` are the client's own, added at the end.
+    """
+    raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8")
+    root: str = scope.get("root_path", "")
+    prefix = b""
+    if root:
+        at = mounted(raw, root, scope.get("app_root_path", ""))
+        prefix, raw = raw[:at], raw[at:]
+    if raw[:1] != b"/":
+        if raw == b"*" and scope["method"] == "OPTIONS" and not base:
+            return "*", ""
+        if raw:
+            raise Refusal(400, "http_request_error", "a target that is no path")
+    if (b"." in raw or b"%" in raw) and _UP(raw) is not None:
+        raise Refusal(400, "http_request_error", "a path that leads upwards")
+    query: bytes = scope.get("query_string", b"")
+    try:
+        path = raw.decode("ascii")
+        whole = f"{base}{path}" if path else base or "/"
+        if query:
+            whole = f"{whole}?{query.decode('ascii')}"
+    except UnicodeDecodeError:
+        raise Refusal(400, "http_request_error", "a target of other bytes than visible ASCII") from None
+    if _TARGET(whole) is None:
+        raise Refusal(400, "http_request_error", "a target of other bytes than visible ASCII")
+    if params:
+        whole = f"{whole}{'&' if query else '?'}{params}"
+    return whole, prefix.decode("ascii") if prefix.isascii() else ""
+
+
+def mounted(raw: bytes, root: str, outer: str) -> int:
+    """How many bytes of the path stand for the place that the application is mounted at.
+
+    What an application says of the proxy before it (`outer`, FastAPI's `root_path=`) may not be in the path at all.
+    """
+    places = [root, root.removeprefix(outer)] if outer and root.startswith(outer) else [root]
+    for place in places:
+        wanted = place.rstrip("/").encode("utf-8")
+        if (at := _reach(raw, wanted)) is not None:
+            return at
+    return 0
+
+
+def _reach(raw: bytes, wanted: bytes) -> int | None:
+    """The end of the prefix that reads `wanted` once it is decoded, and is whole segments; None where there is none."""
+    if raw.startswith(wanted):
+        at = len(wanted)
+    else:
+        at = 0
+        for byte in wanted:
+            width = 3 if raw[at : at + 1] == b"%" else 1
+            if unquote_to_bytes(raw[at : at + width]) != bytes([byte]):
+                return None
+            at += width
+    return at if raw[at : at + 1] in b"/" else None
