@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import weakref
+from json import dumps
 
 import pytest
 
@@ -12,7 +13,7 @@ from fairlead.bound import KEPT
 from fairlead.endpoint import get
 from fairlead.errors import ProtocolError
 from fairlead.message import Response
-from fairlead.policies import CookieJar, Redirect, Retry, standard
+from fairlead.policies import CookieJar, Fallback, Redirect, Retry, standard
 from fairlead.testing import Pieces, script, virtual_time
 
 BASE = "https://api.test"
@@ -201,6 +202,14 @@ class TestWhatCannotBe:
         with pytest.raises(ConfigError, match=r"HTTPClient: cookies=\w+ cannot work: pass a CookieJar\(\)") as caught:
             client(cookies=cookies)
         assert "s3cret" not in str(caught.value)
+
+
+@virtual_time
+async def test_what_is_equal_to_python_and_not_to_json_is_kept_apart():
+    async with HTTPClient(BASE, engine=script(then=503), max_retries=0) as shop:
+        for given in (False, 0, 0.0, True, 1):
+            assert (await shop.get("/", fallback=given)).text == dumps(given)
+            assert (await shop.get("/", fallback=Fallback((given,)))).text == dumps([given]).replace(" ", "")
 
 
 @virtual_time

@@ -22,6 +22,7 @@ from fairlead.errors import (
     FairleadError,
     StatusError,
 )
+from fairlead.policies import Fallback, Hedge
 from fairlead.testing import Pieces, script, virtual_time
 
 BASE = "https://api.test/v1"
@@ -344,6 +345,13 @@ class TestLife:
         async with HTTPClient(BASE, engine=engine, health_path="/health") as client:
             assert await client.health_check() is healthy
         assert sent(engine).target == "/v1/health"
+
+    @virtual_time
+    async def test_health_is_the_upstreams_own_and_not_that_of_what_stands_in_or_is_sent_beside(self):
+        engine = script(then=503)
+        async with HTTPClient(BASE, engine=engine, policies=(Fallback({}), Hedge(delay=0.1))) as client:
+            assert await client.health_check() is False
+        assert len(engine.calls) == 1
 
     @virtual_time
     async def test_health_is_asked_with_the_clients_own_params(self):

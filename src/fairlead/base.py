@@ -198,7 +198,7 @@ class BaseAPIClient:
             origin, target = self._locate(self.health_path)
             target = with_params(target, self._default_params)
             request = Request.build("GET", origin, target, self._default_headers.copy())
-            response = await self.send(request, timeout=HEALTH, retry=None)
+            response = await self.send(request, timeout=HEALTH, retry=None, hedge=None, fallback=None)
         except Exception:
             return False
         return response.status_code < 500

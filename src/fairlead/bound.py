@@ -41,15 +41,16 @@ class Bound:
         asked = auth, retry, hedge, fallback, follow_redirects, cookies
         if cookies is not DEFAULT and cookies is not None:  # a jar lives no longer than whoever made it keeps it
             return self._made(*asked)
+        key = (*asked, _exactly(fallback))
         try:
-            known = self._kept.get(asked)
+            known = self._kept.get(key)
         except TypeError:  # a recipe that cannot be hashed is bound for each call
             return self._made(*asked)
         if known is None:
             known = self._made(*asked)
             if len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]
-            self._kept[asked] = known
+            self._kept[key] = known
         return known
 
     def _made(
@@ -95,6 +96,13 @@ def whole(
     if deadline_header is not None:
         pipeline = pipeline.put("DeadlineHeader", _deadline_header(deadline_header))
     return pipeline if cookies is None else pipeline.put("Cookies", _cookies(cookies))
+
+
+def _exactly(answer: Any) -> Any:
+    """What tells an answer from one that Python takes for its equal, and JSON does not: 1 from True, within tuples too."""
+    if getattr(answer, "place", None) == "Fallback":
+        return _exactly(answer.answers)
+    return tuple([_exactly(part) for part in answer]) if isinstance(answer, tuple) else type(answer)
 
 
 def _redirect(limit: int) -> Policy:

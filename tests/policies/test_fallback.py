@@ -288,6 +288,37 @@ def test_what_cannot_answer_is_refused(wrong):
         bound(script(), *wrong)
 
 
+async def later(_):
+    return True
+
+
+@pytest.mark.parametrize("on", ["failed", later])
+def test_who_is_asked_is_a_plain_function(on):
+    with pytest.raises(ConfigError, match=r"on=.* cannot be asked"):
+        Fallback({}, on=on)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@virtual_time
+async def test_a_stream_is_closed_where_asking_fails(place):
+    asked = []
+
+    def on(_):
+        asked.append(1)
+        if len(asked) > place:
+            raise LookupError
+        return True
+
+    there = script(then=(200, Pieces(b"a")))
+    async with (
+        HTTPClient("https://b.test", engine=there) as backup,
+        primary((200, Pieces(b"a")), fallback=Fallback(backup, {}, on=on)) as client,
+    ):
+        with pytest.raises(LookupError):
+            await client.send(client.build_request("GET", "/x"), stream=True)
+        assert (client.engine.open, there.open) == (0, 0)
+
+
 @given(
     outcomes=st.lists(st.sampled_from(["ok", "raises", "fails"]), min_size=1, max_size=5),
 )

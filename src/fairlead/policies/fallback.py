@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from fairlead.body import from_json
@@ -56,6 +56,8 @@ class Fallback:
     def __init__(self, *answers: Any, on: Callable[[Outcome], bool] = failed, name: str = "default") -> None:
         if not answers:
             raise ConfigError("Fallback() has nothing to answer with: pass a client, a function, a Response or a value")
+        if iscoroutinefunction(on) or not callable(on):
+            raise ConfigError(f"Fallback: on={on!r} cannot be asked: pass a plain function of an outcome")
         for field, value in (("answers", answers), ("on", on), ("name", name)):
             object.__setattr__(self, field, value)
 
@@ -78,6 +80,13 @@ class Fallback:
             """What may answer: no other upstream, if this one may have done already what must not be done twice."""
             return answers if (request.idempotent or knowledge is Knowledge.NOT_SENT) and request.replayable else here
 
+        def refused(response: Response) -> bool:
+            try:
+                return on(response)
+            except BaseException:
+                response.close()
+                raise
+
         async def instead(
             call: Call, request: Request, left: tuple[tuple[str, Answerer], ...], cause: Outcome
         ) -> Response:
@@ -90,7 +99,7 @@ class Fallback:
                     if last or not on(error):
                         raise
                     continue
-                if last or not on(response):
+                if last or not refused(response):
                     upstream.emit(FellBack(upstream.name, call, request, cause, told))
                     response.fallback = told
                     break
@@ -105,7 +114,7 @@ class Fallback:
                 if not on(error) or not (left := usable(request, error.knowledge)):
                     raise
                 return await instead(call, request, left, error)
-            if (response.status_code < 500) if usual else not on(response):
+            if (response.status_code < 500) if usual else not refused(response):
                 return response
             if not (left := usable(request, Knowledge.UNKNOWN)):
                 return response

@@ -29,11 +29,12 @@ class Worst(NamedTuple):
 
 
 def worst(policies: Iterable[Policy], timeout: Timeout) -> Worst:
-    """What a call with this timeout comes to at the worst; the deadline bounds all of it."""
-    recipes = tuple(policies)
-    again = any(getattr(recipe, "place", None) in {"Retry", "Hedge"} for recipe in recipes)
-    found = Worst(1, timeout.among if again else timeout.alone)
-    for recipe in reversed(recipes):
+    """What a call with this timeout comes to at the worst, of a stream until its head; the deadline bounds all of it.
+
+    The call is one that is not safe to repeat: an attempt of it has all the time, and where nothing was sent another may follow.
+    """
+    found = Worst(1, timeout.alone)
+    for recipe in reversed(tuple(policies)):
         if hasattr(recipe, "worst"):
             found = recipe.worst(found, timeout)
     return found._replace(seconds=min(found.seconds, timeout.total or inf))
