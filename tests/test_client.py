@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from unittest.mock import patch
 
 import pytest
 
 from fairlead import Bearer, CircuitBreaker, HTTPClient, Response, Retry, Timeout
+from fairlead.core import Pipeline
 from fairlead.errors import (
     AttemptTimedOut,
     CircuitOpen,
@@ -22,7 +24,7 @@ from fairlead.errors import (
     FairleadError,
     StatusError,
 )
-from fairlead.policies import Fallback, Hedge
+from fairlead.policies import ConcurrencyLimit, Fallback, Hedge, RateLimit
 from fairlead.testing import Pieces, script, virtual_time
 
 BASE = "https://api.test/v1"
@@ -270,6 +272,20 @@ class TestPipeline:
             HTTPClient(BASE, policies=(CircuitBreaker(), Retry()), engine=script())
         with pytest.raises(ConfigError, match="two Retry"):
             HTTPClient(BASE, policies=(Retry(), Retry(name="b")), engine=script())
+
+    def test_what_counts_calls_stands_there_once_under_one_name(self):
+        for recipe in (CircuitBreaker, ConcurrencyLimit, partial(RateLimit, 5.0)):
+            with pytest.raises(ConfigError, match="called 'default' would count each call twice"):
+                HTTPClient(BASE, policies=(recipe(), recipe(name="other"), recipe()), engine=script())
+            HTTPClient(BASE, policies=(recipe(), recipe(name="other")), engine=script())
+
+    def test_one_pipeline_within_another_stands_for_its_policies(self):
+        with pytest.raises(ConfigError, match="two Retry"):
+            HTTPClient(BASE, policies=(Retry(), Pipeline((Pipeline((Retry(),)),))), engine=script())
+        whole = HTTPClient(BASE, policies=(Retry(), CircuitBreaker()), engine=script())
+        client = HTTPClient(BASE, policies=(Pipeline((Retry(), CircuitBreaker())),), engine=script())
+        assert client.pipeline == whole.pipeline
+        assert client.explain() == whole.explain()
 
     @virtual_time
     async def test_a_call_may_have_a_retry_of_its_own_and_shares_the_circuit(self):

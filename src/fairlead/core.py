@@ -187,7 +187,7 @@ class Upstream:
 
         Raises ConfigError for two different recipes of one kind under one name.
         """
-        key = type(recipe), getattr(recipe, "name", "default")
+        key = type(recipe), _called(recipe)
         known = self._states.get(key)
         if known is None:
             known = self._states[key] = recipe, make()
@@ -282,15 +282,19 @@ ORDER: Final = (
     "CircuitBreaker", "RateLimit", "ConcurrencyLimit", "DeadlineHeader", "Cookies", "Auth",
 )  # fmt: skip
 """Our own policies, outermost first. `docs/design.md` says why each stands where it does."""
+_COUNTED: Final = frozenset({"CircuitBreaker", "RateLimit", "ConcurrencyLimit"})
+"""Of these, one that a call goes through twice waits for itself: a probe for its own end, a call for its own slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Policies, outermost first; itself a policy, so pipelines nest. An order that cannot work is a ConfigError."""
+    """Policies, outermost first; one within another stands for its policies. An order that cannot work is a ConfigError."""
 
     policies: tuple[Policy, ...]
 
     def __post_init__(self) -> None:
+        flat = [one.policies if isinstance(one, Pipeline) else (one,) for one in self.policies]
+        object.__setattr__(self, "policies", tuple([policy for policies in flat for policy in policies]))
         ranked = [(ORDER.index(place), policy) for policy in self.policies if (place := getattr(policy, "place", None))]
         for (rank, policy), (next_rank, inner) in pairwise(ranked):
             if rank > next_rank:
@@ -299,6 +303,12 @@ class Pipeline:
                 )
             if rank == next_rank and ORDER[rank] in {"Retry", "Hedge"}:
                 raise ConfigError(f"two {ORDER[rank]} policies would multiply their attempts: keep one")
+        counted = [(_kind(policy), _called(policy)) for rank, policy in ranked if ORDER[rank] in _COUNTED]
+        for at, (kind, name) in enumerate(counted):
+            if (kind, name) in counted[:at]:
+                raise ConfigError(
+                    f"two {kind} policies called {name!r} would count each call twice: keep one, or give one another name="
+                )
         if {"Retry", "Hedge"} <= {getattr(policy, "place", None) for policy in self.policies}:
             raise ConfigError("Retry and Hedge together would multiply their attempts: keep one")
 
@@ -323,3 +333,7 @@ class Pipeline:
 
 def _kind(policy: Policy) -> str:
     return type(policy).__name__
+
+
+def _called(policy: Policy) -> str:
+    return getattr(policy, "name", "default")
