@@ -51,6 +51,10 @@ class Upgraded(Protocol):
         """Send; waits while the peer does not take what was sent before. Raises TransportError or TimedOut."""
         ...
 
+    def outlive(self) -> None:
+        """Go on without the call's deadline and its bound on silences: what is left is the bound on a stalled send (`Timeout.write`)."""
+        ...
+
     def close(self) -> None:
         """Close the connection. Synchronous, may be called again."""
         ...

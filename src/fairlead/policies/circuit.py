@@ -125,9 +125,9 @@ class CircuitBreaker:
             except BaseException as error:
                 report(circuit, ticket, call, error)
                 raise
-            if not response.is_closed:
+            if not response.is_closed and response.upgraded is None:
                 response.when_closed(partial(report, circuit, ticket, call, response))
-            elif response.status_code >= bad:
+            elif response.status_code >= bad:  # of another protocol, all that can be judged is that it was agreed to
                 report(circuit, ticket, call, response)
             elif circuit.succeed(ticket, call.clock()):
                 closed(circuit)

@@ -9,7 +9,8 @@ import pytest
 
 from fairlead import ConfigError, HTTPClient, Timeout
 from fairlead.errors import AttemptTimedOut, Disconnected, ProtocolError, TimedOut
-from peers import PATIENCE, Peer
+from fairlead.policies import CircuitBreaker
+from peers import PATIENCE, Peer, moment
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Key: 7\r\n\r\n"
 ASKING = {"Connection": "Upgrade", "Upgrade": "echo"}
@@ -81,6 +82,55 @@ class TestUpgrade:
             done, _ = await asyncio.wait({reading}, timeout=0.2)
             assert not done
             reading.cancel()
+
+    async def test_it_may_outlive_its_call(self):
+        released = asyncio.Event()
+
+        async def patient(line):
+            await line.head()
+            await line.say(SWITCHING)
+            await released.wait()
+            await line.say(b"late")
+
+        async with asked(patient, timeout=Timeout(total=0.2, read=0.1)) as response:
+            response.upgraded.outlive()
+            reading = asyncio.create_task(response.upgraded.read())
+            done, _ = await asyncio.wait({reading}, timeout=0.4)
+            assert not done
+            released.set()
+            assert await reading == b"late"
+            response.upgraded.close()
+            response.upgraded.outlive()  # changes nothing any more
+
+    async def test_what_outlives_its_call_is_bounded_where_it_stalls(self):
+        async def deaf(line):
+            await line.head()
+            await line.say(SWITCHING)
+            await asyncio.Event().wait()
+
+        async with asked(deaf, timeout=Timeout(total=None, write=0.2)) as response:
+            response.upgraded.outlive()
+            with pytest.raises(TimedOut):
+                while True:
+                    await response.upgraded.write(bytes(1024 * 1024))
+
+    async def test_a_circuit_judges_it_by_its_head(self):
+        async def failing_at_first(line):
+            await line.head()
+            if line.peer.accepted == 1:
+                line.reset()
+            else:
+                await line.say(SWITCHING)
+
+        circuit = CircuitBreaker(consecutive=1, open_for=0.01)
+        async with Peer(failing_at_first) as peer, HTTPClient(peer.url, policies=(circuit,)) as client:
+            with pytest.raises(Disconnected):
+                await client.get("/")
+            (only,) = client.upstream.states["CircuitBreaker", "default"].values()
+            while asyncio.get_running_loop().time() < only.until:
+                await moment()
+            async with client.stream("GET", "/", headers=ASKING):
+                assert only.state == "closed"
 
     async def test_an_answer_that_does_not_switch_is_an_answer(self):
         async def declining(line):

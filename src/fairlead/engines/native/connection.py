@@ -16,7 +16,7 @@ from math import inf
 from typing import Final, cast
 
 from fairlead.body import Upload
-from fairlead.core import Call
+from fairlead.core import Call, Timeout
 from fairlead.engines.native.alarm import Alarm
 from fairlead.engines.native.answer import Answer
 from fairlead.engines.native.head import asks, declared
@@ -136,6 +136,12 @@ class Connection(BufferedProtocol):
             await asyncio.wait({self._writable})
             if self.failure is not None:
                 raise self.failure
+
+    def outlive(self) -> None:
+        """The call is over, and another protocol goes on: only a stalled send is bounded from now on."""
+        call = self.call
+        call.deadline, call.timeout = inf, Timeout(total=None, write=call.timeout.write)
+        self._rest()
 
     def rest(self, now: float, until: float) -> bool:
         """Be idle from now on, no longer than `until` (loop time); False where the exchange left it in no state to serve another."""

@@ -18,6 +18,7 @@ from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
 from fairlead.engines.native.dial import Dialer
 from fairlead.engines.native.head import encode
+from fairlead.engines.native.streamed import Streamed, Switched
 from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
@@ -132,11 +133,11 @@ class Native:
             error.request = call.request
             connection.abort()
             raise
-        body = _Body(connection, self._keep) if answer.status != 101 else _Upgraded(connection, self._keep)
+        body = Streamed(connection, self._keep) if answer.status != 101 else Switched(connection, self._keep)
         response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
         if answer.chunked:
             response.trailers = Headers.received(answer.trailers)  # the list that they are added to when they come
-        if isinstance(body, _Upgraded):
+        if isinstance(body, Switched):
             response.upgraded = body
         return response
 
@@ -208,43 +209,3 @@ class Native:
             self._open.clear()
             self._loop = loop
         self._clock = call.clock
-
-
-class _Body:
-    """The body of a stream; its connection is kept when it was read to its end, and given up otherwise."""
-
-    __slots__ = ("_connection", "_keep")
-
-    def __init__(self, connection: Connection, keep: Callable[[Connection], None]) -> None:
-        self._connection: Connection | None = connection
-        self._keep = keep
-
-    async def read(self) -> bytes:
-        connection = self._connection
-        if connection is None:
-            return b""
-        data = await connection.next()
-        if not data:
-            self._connection = None
-            self._keep(connection)
-        return data
-
-    def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        if connection.answer.complete and not connection.answer.size and not connection.read_from:
-            self._keep(connection)
-        else:
-            connection.fail(FairleadError("the stream was closed", request=connection.call.request, phase="body"))
-
-
-class _Upgraded(_Body):
-    """A connection that speaks another protocol now: what comes is read as a body is, and what is written goes out as it stands."""
-
-    __slots__ = ()
-
-    async def write(self, data: bytes) -> None:
-        if self._connection is None:
-            raise Disconnected("the upgraded connection is closed", phase="body")
-        await self._connection.write(data)
