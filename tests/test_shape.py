@@ -35,9 +35,9 @@ LAYERS = """
     bound inbound
     base
     client dialect problem
-    asgi endpoint fetch gather offload proxy sync testing transport
+    asgi endpoint fetch gather offload proxy sync transport
     fastapi
-    gateway
+    gateway testing
     demo
     cli
     __main__
@@ -47,7 +47,8 @@ LAYERS = """
 CORE = {"httptools", "msgspec", "aiohappyeyeballs", "truststore"}
 EXTRAS = {
     "fastapi": {"fastapi", "pydantic-settings"},
-    "gateway": {"fairlead[fastapi,cli]", "uvicorn", "uvloop", "jmespath"},
+    "websocket": {"websockets"},
+    "gateway": {"fairlead[fastapi,cli,websocket]", "uvicorn", "uvloop", "jmespath"},
     "cli": {"typer", "rich"},
     "httpx2": {"httpx2[http2,socks]"},
     "aiohttp": {"aiohttp"},
@@ -245,7 +246,7 @@ def test_the_core_needs_four_libraries_and_extras_the_rest() -> None:
     everything = told.pop("all")
     assert told == EXTRAS
     (ours,) = [requirement for requirement in everything if requirement.startswith("fairlead[")]
-    assert set(ours[len("fairlead[") : -1].split(",")) >= EXTRAS.keys() - {"fastapi", "cli"}
+    assert set(ours[len("fairlead[") : -1].split(",")) >= EXTRAS.keys() - {"fastapi", "cli", "websocket"}
 
 
 def texts() -> list[Path]:

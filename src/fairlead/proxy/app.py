@@ -3,7 +3,8 @@
     app.mount("/api", ReverseProxy(client))
 
 The rules it keeps are in modules of their own, each without a socket: `fields` (what goes on), `forwarded` (who asked), `target` (where
-to), `framing` (where the body ends), `status` (what a fault is called), `relay` (how the answer goes back). Here they are tied together.
+to), `framing` (where the body ends), `status` (what a fault is called), `relay` (how the answer goes back), and for what is no request
+with an answer, `websocket`. Here they are tied together.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fairlead.proxy.framing import content, framed, host
 from fairlead.proxy.relay import CallerGone, Listening, relay
 from fairlead.proxy.status import Refusal, faulty, refused, request_id, say
 from fairlead.proxy.target import target
+from fairlead.proxy.websocket import SOCKETS, WebSockets, as_get, deny, relay_websocket
 from fairlead.url import Origin, with_params
 
 TIMEOUT: Final = Timeout(total=None, attempt=60.0, connect=10.0, read=60.0, write=60.0, wait=10.0)
@@ -49,7 +51,8 @@ class ReverseProxy:
     `trusted` are the networks of the peers whose `X-Forwarded-*` and `Forwarded` are believed, `forwarded` which of these are sent on:
     "both", "x-forwarded", "forwarded" or "off". `preserve_host` sends the caller's Host instead of the upstream's. `via` is the name
     in `Via` and `Proxy-Status`; two proxies in a row need two. `timeout` is that of each call, `strip` are prefixes of
-    header names that no caller may send, `buffer` the bytes of a body that is held to be sent again.
+    header names that no caller may send, `buffer` the bytes of a body that is held to be sent again. `websockets` bounds those (None:
+    none is passed on).
 
     Credentials of the client's Auth policy replace the caller's `Authorization`; without such a policy that goes on as it is.
     """
@@ -65,6 +68,7 @@ class ReverseProxy:
         timeout: float | Timeout | None = TIMEOUT,
         strip: Sequence[str] = (),
         buffer: int = SMALL,
+        websockets: WebSockets | None = SOCKETS,
     ) -> None:
         self.client = client
         self.via = via
@@ -73,6 +77,7 @@ class ReverseProxy:
         # While a caller sends, no time runs for the answer: its own pace is no fault of the upstream's.
         self._uploading = replace(self._timeout, attempt=None)
         self._buffer = buffer
+        self._websockets = websockets
         self._preserve = preserve_host
         self._tale = Tale(trusted, forwarded)
         self._via = {version: (b"via", f"{version} {via}".encode()) for version in ("1.0", "1.1", "2", "3")}
@@ -115,8 +120,7 @@ class ReverseProxy:
         elif kind == "lifespan":
             await self._live(receive, send)
         elif kind == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            await self._socket(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -150,6 +154,31 @@ class ReverseProxy:
         finally:
             response.close()
 
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (await receive())["type"] == "websocket.disconnect":
+            return
+        number = request_id(scope["headers"])
+        try:
+            if self._websockets is None:
+                raise Refusal(403, "http_request_denied", "WebSockets are not passed on")
+            request = await self._request(as_get(scope), receive)
+            await relay_websocket(
+                scope,
+                receive,
+                send,
+                client=self.client,
+                request=request,
+                sockets=self._websockets,
+                timeout=self._timeout,
+                otherwise=self._otherwise,
+            )
+        except Refusal as refusal:
+            await deny(scope, send, *refused(refusal, self.via, number))
+        except FairleadError as error:
+            answer = faulty(error, self.via, number)
+            _log.log(logging.ERROR if answer[0] == 500 else logging.INFO, "answered %d: %s", answer[0], error.message)
+            await deny(scope, send, *answer)
+
     async def _request(self, scope: Scope, receive: Receive) -> Request:
         """The request to send on; raises Refusal for what breaks a rule, and CallerGone."""
         method = scope["method"]
@@ -178,7 +207,7 @@ class ReverseProxy:
         else:
             pairs += tale.seen(peer, scope["scheme"], name, prefix)
         pairs += self._own
-        length = framed(said, version)
+        length = framed(said, version) if scope["type"] == "http" else 0
         fields = Headers.received(pairs)
         fields.framing = False  # nothing in it is an engine's to set
         body: bytes | Upload = b""
