@@ -111,6 +111,10 @@ class Line:
     def _first(self) -> tuple[Future[bool], Waiting]:
         return next(iter(next(iter(self.lanes.values())).items()))
 
+    def calls(self) -> list[Call]:
+        """Who waits."""
+        return [waiting.call for _, waiting in self._all()]
+
     def _all(self) -> Iterator[tuple[Future[bool], Waiting]]:
         """In order, as it is now."""
         return iter([pair for lane in self.lanes.values() for pair in lane.items()])

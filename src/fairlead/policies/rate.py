@@ -15,7 +15,7 @@ from time import time
 from typing import ClassVar, Generic, TypeVar
 
 from fairlead.core import Call, Send, Timeout, Upstream
-from fairlead.errors import ConfigError
+from fairlead.errors import ConfigError, DeadlineExceeded, Knowledge, LimitReached
 from fairlead.events import Held
 from fairlead.message import Response
 from fairlead.policies.gcra import GRAIN, Paced
@@ -107,16 +107,24 @@ class RateLimit:
         lines = upstream.state(self, lambda: Lines(self, make))
 
         async def pace(call: Call) -> Response:
-            line = lines[call.request.origin]
-            now = call.clock()
-            if upstream.shared is not None:
-                await line.share(upstream.shared, call, self.until(call, now), now)
-            elif line.waiting or not line.turns.take(now):
-                await line.turn(call, self.until(call, now), now)
-            response = await send(call)
-            if hints and speaks(response.status_code, response._pairs):
-                self.listen(response, call, lines, upstream)
-            return response
+            began = now = call.clock()
+            while True:
+                line, had = lines[call.request.origin], False
+                try:
+                    if upstream.shared is not None:
+                        await line.share(upstream.shared, call, self.until(call, began, now), now)
+                    elif line.waiting or not line.turns.take(now):
+                        await line.turn(call, self.until(call, began, now), now)
+                    had = True
+                    response = await send(call)
+                except Recalled as recalled:
+                    if had and recalled.by is not lines:
+                        raise
+                    now = call.clock()
+                    continue
+                if hints and speaks(response.status_code, response._pairs):
+                    self.listen(response, call, lines, upstream)
+                return response
 
         return pace
 
@@ -124,32 +132,45 @@ class RateLimit:
         lines = upstream.state(self, lambda: Lines(self, lambda origin: Opening(upstream, origin)))
 
         async def obey(call: Call) -> Response:
-            line = lines[call.request.origin]
-            if not line.room:
-                response = await send(call)
-                if speaks(response.status_code, response._pairs):
-                    self.listen(response, call, lines, upstream)
-                return response
-            now = call.clock()
-            ticket = await line.turn(call, self.until(call, now), now)
-            good = False
-            try:
-                response = await send(call)
-                good = response.status_code not in THROTTLED
-                if speaks(response.status_code, response._pairs):
-                    self.listen(response, call, lines, upstream)
-            finally:
-                line.ended(ticket, call.clock(), good=good)
-            return response
+            began = call.clock()
+            while True:
+                line, had = lines[call.request.origin], False
+                ticket, good = None, False
+                try:
+                    if line.room:
+                        now = call.clock()
+                        ticket = await line.turn(call, self.until(call, began, now), now)
+                    had = True
+                    response = await send(call)
+                    good = response.status_code not in THROTTLED
+                    if speaks(response.status_code, response._pairs):
+                        self.listen(response, call, lines, upstream)
+                    return response
+                except Recalled as recalled:
+                    if had and recalled.by is not lines:
+                        raise
+                finally:
+                    if ticket is not None:
+                        line.ended(ticket, call.clock(), good=good)
 
         return obey
 
-    def until(self, call: Call, now: float) -> float:
-        """How long a call may wait, in loop time: a turn at the deadline itself would be of no use."""
+    def until(self, call: Call, began: float, now: float) -> float:
+        """How long a call that came here when it `began` may wait, in loop time: a turn at the deadline itself would be of no use.
+
+        Raises DeadlineExceeded for one whose time is up.
+        """
+        if now >= call.deadline:
+            raise DeadlineExceeded(
+                "in line for a turn: the deadline passed",
+                request=call.request,
+                phase="waiting",
+                knowledge=Knowledge.NOT_SENT,
+            )
         until = call.deadline - GRAIN
         for wait in (self.wait, call.timeout.wait):
             if wait is not None:
-                until = min(until, now + wait + GRAIN)
+                until = min(until, began + wait + GRAIN)
         return until
 
     def listen(self, response: Response, call: Call, lines: Lines[L], upstream: Upstream) -> None:
@@ -160,6 +181,13 @@ class RateLimit:
         line = lines[call.request.origin]
         if line.hold(now + seconds, now):
             upstream.emit(Held(upstream.name, line.origin, seconds))
+            lines.recall(call.request.origin, upstream)
+
+
+class Recalled(LimitReached):
+    """The upstream asked to be left alone while a call that had had its turn waited for a slot: it waits for another turn."""
+
+    by: object = None
 
 
 class Lines(dict[Origin, L], Generic[L]):
@@ -170,13 +198,30 @@ class Lines(dict[Origin, L], Generic[L]):
         self.recipe = recipe
         self.make = make
 
+    def recall(self, origin: Origin, upstream: Upstream) -> None:
+        """Have those who were let go, and wait for a slot by now, come back: they would be sent in the midst of a hold."""
+        limits: list[Lines[L]] = [state for (kind, _), state in upstream.states.items() if kind == "RateLimit"]
+        here = {id(call) for lines in limits if origin in lines for call in lines[origin].calls()}
+
+        def recalled(call: Call) -> Recalled | None:
+            if call.request.origin != origin or id(call) in here:
+                return None
+            error = Recalled("the upstream asked to be left alone", request=call.request, upstream=upstream.name)
+            error.by = self
+            return error
+
+        upstream.turn_away(recalled)
+
     def __missing__(self, origin: Origin) -> L:
         if len(self) >= self.recipe.origins:
             now = get_running_loop().time()
-            empty = [one for one, line in self.items() if not line.waiting]
-            spent = next(
-                (one for one in empty if max(self[one].held, self[one].next) <= now), empty[0] if empty else None
-            )
+            spent = None
+            for one, line in self.items():
+                if not line.waiting:
+                    if max(line.held, line.next) <= now:
+                        spent = one
+                        break
+                    spent = spent or one
             if spent is not None:
                 del self[spent]
         line = self[origin] = self.make(str(origin))
