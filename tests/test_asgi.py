@@ -513,6 +513,21 @@ class TestAfterTheAnswer:
             await browser.asks(app)
             assert now() == 1.5
 
+    @pytest.mark.parametrize("cancels", [True, False])
+    @virtual_time
+    async def test_what_runs_in_the_background_has_no_deadline_of_the_callers(self, cancels):
+        async with shop(then=200) as client:
+            found = []
+
+            async def app(scope, receive, send):
+                await ok(send)
+                await asyncio.sleep(3.0)
+                found.append((await client.get("/")).status_code)
+                found.append(remaining())
+
+            await Browser(headers=[(b"x-request-timeout", b"2")]).asks(app, cancel_on_disconnect=cancels)
+            assert found == [200, inf]
+
     @virtual_time
     async def test_what_a_request_has_started_goes_on(self):
         async with shop(2.0, 200, 2.0, 200, then=200) as client:

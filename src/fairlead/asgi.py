@@ -58,8 +58,8 @@ class Caller:
         due = inf if seconds == inf else get_running_loop().time() + seconds
         scope[_KEY] = True
         # What may be there already is that of a request before it on its connection, and no concern of this one.
-        if kind == "http" and self._watches and (task := current_task()) is not None:
-            await Inbound(due, task, receive, send).run(self.app, scope)
+        if kind == "http" and (task := current_task()) is not None:
+            await Inbound(due, task, receive, send, self._watches).run(self.app, scope)
             return
         token = caller.ask(caller.Asked(due))
         try:

@@ -39,14 +39,14 @@ class Inbound(caller.Asked):
 
     __slots__ = ("_calls", "_cut", "_ear", "_gone", "_held", "_reads", "_receive", "_room", "_send", "_size", "_started", "_task", "_turns", "_watched")  # fmt: skip
 
-    def __init__(self, due: float, task: Task[Any], receive: Receive, send: Send) -> None:
+    def __init__(self, due: float, task: Task[Any], receive: Receive, send: Send, watched: bool = True) -> None:
         self.deadline = due
         self.outer = None
         self.clock = task.get_loop().time
         self._receive = receive
         self._send = send
         self._task = task
-        self._watched = True
+        self._watched = watched
         """Whether its caller's leaving is any news: until the answer is sent, or the application has heard of it by itself."""
         self._calls = 0
         """Outbound calls under way."""
