@@ -106,8 +106,10 @@ class Reference:
     def __init__(self) -> None:
         self.due = 0
 
-    def reserve(self, now: int, interval: int, burst: int, patience: int) -> tuple[int, int]:
+    def reserve(self, now: int, interval: int, burst: int, patience: int, owed: int) -> tuple[int, int]:
         due = max(now, self.due)
+        if owed:
+            self.due = due = due + owed * interval
         wait = max(0, due - (burst - 1) * interval - now)
         if wait > patience:
             return 0, wait
@@ -116,19 +118,25 @@ class Reference:
 
 
 AT: Final = 1_790_000_000
-TIMED: Final = scripts.RESERVE.text.replace(b"redis.call('TIME')", b"{ARGV[4], ARGV[5]}")
+TIMED: Final = scripts.RESERVE.text.replace(b"redis.call('TIME')", b"{ARGV[5], ARGV[6]}")
 steps = st.lists(
-    st.tuples(st.integers(0, 3_000_000), st.integers(0, 5_000_000) | st.just(10**14)), min_size=1, max_size=30
+    st.tuples(
+        st.integers(0, 3_000_000),
+        st.integers(0, 5_000_000) | st.just(10**14),
+        st.just(0) | st.integers(0, 5),
+    ),
+    min_size=1,
+    max_size=30,
 )
 
 
 @redis_needed
 class TestTheScript:
     def reserve(
-        self, redis: Redis, key: str, now: int, interval: float, burst: int, patience: float
+        self, redis: Redis, key: str, now: int, interval: float, burst: int, patience: float, owed: int = 0
     ) -> tuple[int, int]:
         seconds, micros = divmod(now, 1_000_000)
-        found: Any = redis.eval(TIMED, 1, key, repr(interval), burst, repr(patience), AT + seconds, micros)
+        found: Any = redis.eval(TIMED, 1, key, repr(interval), burst, repr(patience), owed, AT + seconds, micros)
         return tuple(found)
 
     @given(steps=steps, interval=st.integers(1, 2_000_000), burst=st.integers(1, 20))
@@ -138,14 +146,14 @@ class TestTheScript:
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     def test_gives_the_turns_that_the_rule_gives(
-        self, redis: Redis, prefix: str, steps: list[tuple[int, int]], interval: int, burst: int
+        self, redis: Redis, prefix: str, steps: list[tuple[int, int, int]], interval: int, burst: int
     ) -> None:
         key, reference, now, given = f"{prefix}:rule", Reference(), 0, []
         redis.delete(key)
-        for pause, patience in steps:
+        for pause, patience, owed in steps:
             now += pause
-            told = self.reserve(redis, key, now, interval, burst, patience)
-            assert told == reference.reserve(now, interval, burst, patience)
+            told = self.reserve(redis, key, now, interval, burst, patience, owed)
+            assert told == reference.reserve(now, interval, burst, patience, owed)
             if told[0]:
                 given.append(now + told[1])
                 left = reference.due - now
@@ -172,6 +180,11 @@ class TestTheScript:
             assert self.reserve(redis, prefix, 0, 1_000_000, 1, patience) == (0, 1_000_000)
         assert redis.get(prefix) == before
         assert self.reserve(redis, prefix, 0, 1_000_000, 1, 1_000_000) == (1, 1_000_000)
+
+    def test_gives_turns_after_those_that_are_owed(self, redis: Redis, prefix: str) -> None:
+        assert self.reserve(redis, prefix, 0, 1_000_000, 1, 1e14, owed=3) == (1, 3_000_000)
+        assert self.reserve(redis, prefix, 0, 1_000_000, 1, 0, owed=2) == (0, 6_000_000)
+        assert self.reserve(redis, prefix, 0, 1_000_000, 1, 1e14) == (1, 6_000_000)
 
     def test_without_any_patience_only_looks(self, redis: Redis, prefix: str) -> None:
         assert self.reserve(redis, prefix, 0, 1_000_000, 1, -1) == (0, 0)

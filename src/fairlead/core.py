@@ -134,10 +134,13 @@ class Shared(Protocol):
     members: int
     """How many share, at the last count: at least 1."""
 
-    async def reserve(self, key: str, /, *, interval: float, burst: int, patience: float) -> float | None:
+    async def reserve(
+        self, key: str, /, *, interval: float, burst: int, patience: float, owed: int = 0
+    ) -> float | None:
         """Seconds until the turn of a call, where each has `interval` seconds and up to `burst` come at once.
 
         More than `patience`: nothing is reserved, and that is when a turn would be free. None: the store does not answer.
+        `owed` turns were given without a store meanwhile, and are still to be used: those of others come after them.
         """
         ...
 

@@ -564,6 +564,23 @@ async def test_while_the_store_does_not_answer_each_goes_on_with_its_share():
 
 
 @virtual_time
+async def test_a_store_that_comes_back_empty_is_told_of_those_who_wait_already():
+    redis = Redis(members=2)
+    ends = [*sharing(redis, RateLimit(10), processes=2)]
+    redis.gone = True
+    waiting = [asyncio.ensure_future(at(send)) for send, _ in ends for _ in range(6)]
+    await asyncio.sleep(0.01)
+    redis.gone = False
+    later = [asyncio.ensure_future(at(send)) for send, _ in ends for _ in range(4)]
+    went = sorted(await asyncio.gather(*waiting, *later))
+    for place, when in enumerate(went):
+        # Each process's share began with a call at once, and so did what the store has.
+        assert sum(one > when - 1.0 + 1e-6 for one in went[: place + 1]) <= 10 + 3
+    assert went[-1] == pytest.approx(1.7, abs=0.21)
+    assert all(empty(lines) for _, lines in ends)
+
+
+@virtual_time
 async def test_a_store_that_is_lost_and_found_loses_and_doubles_nobody():
     redis = Redis(members=2)
     ((send, lines),) = sharing(redis, RateLimit(1))

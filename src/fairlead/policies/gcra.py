@@ -108,12 +108,13 @@ class Turns:
 class Paced(Line):
     """A line with a rate: who comes knows its turn, and is refused at once where that would be too late."""
 
-    __slots__ = ("_burst", "_interval", "_key", "_spare", "turns")
+    __slots__ = ("_burst", "_interval", "_key", "_spare", "_telling", "turns")
 
     def __init__(self, upstream: Upstream, origin: str, limit: str, interval: float, burst: int, key: str) -> None:
         super().__init__(upstream, origin, limit)
         self._interval, self._burst, self._key = interval, burst, f"{key}:{origin}"
         self.turns = Turns(interval, burst)
+        self._telling = False
         self._spare = inf
         """Seconds that everybody could be put off by, at least, and still be let go in time: nobody is looked for in vain."""
 
@@ -146,7 +147,7 @@ class Paced(Line):
         turns.forget(now, self.waiting)
         if len(turns.times) == self.waiting and self.held <= now:
             asked, patience = now, max(0.0, until - now)
-            seconds = await shared.reserve(self._key, interval=self._interval, burst=self._burst, patience=patience)
+            seconds = await self._reserved(shared, patience)
             now = call.clock()
             if seconds is not None and self.held <= now:
                 ahead = self.ahead(call.priority)
@@ -158,6 +159,24 @@ class Paced(Line):
                 return
         if not self.take(now):
             await self.turn(call, until, now)
+
+    async def _reserved(self, shared: Shared, patience: float) -> float | None:
+        """Seconds until the turn that the store has, which is told of those we gave ourselves while it was gone."""
+        turns = self.turns
+        owed, last = 0, turns.times[-1] if turns.times else -inf
+        if last > turns.lent and not self._telling:  # once is enough
+            owed = sum([turn > turns.lent for turn in turns.times])
+            self._telling = True
+        try:
+            seconds = await shared.reserve(
+                self._key, interval=self._interval, burst=self._burst, patience=patience, owed=owed
+            )
+        finally:
+            if owed:
+                self._telling = False
+        if owed and seconds is not None:
+            turns.lent = max(turns.lent, last)
+        return seconds
 
     async def _join(self, call: Call, until: float, now: float, ahead: int) -> None:
         due = self.turns.times[ahead]

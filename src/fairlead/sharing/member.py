@@ -78,14 +78,18 @@ class Member:
             line = self._line = self._new_line(self._lose)
             self._task = loop.create_task(self._live(loop, line), context=Context())
 
-    async def reserve(self, key: str, /, *, interval: float, burst: int, patience: float) -> float | None:
+    async def reserve(
+        self, key: str, /, *, interval: float, burst: int, patience: float, owed: int = 0
+    ) -> float | None:
         line = self._line
         if line is None:
             return None
         self._used = True
         asked = f"{self._root}turns:{_plain(key)}".encode(), micro(interval), b"%d" % burst
         try:
-            reserved, micros = await line.run(RESERVE, asked[:1], (*asked[1:], micro(min(patience, AGES))))
+            reserved, micros = await line.run(
+                RESERVE, asked[:1], (*asked[1:], micro(min(patience, AGES)), b"%d" % owed)
+            )
             seconds: float = micros / 1e6
         except Exception as error:
             if line.ended is None:

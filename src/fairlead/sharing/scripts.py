@@ -20,17 +20,19 @@ RESERVE: Final = Script("""
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, burst, patience = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local due = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now))
+local owed = tonumber(ARGV[4] or '0')
+local due = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now)) + owed * interval
 local wait = math.max(0, due - (burst - 1) * interval - now)
-if wait > patience then
-  return {0, math.ceil(wait)}
+local reserved = wait <= patience and 1 or 0
+if reserved + owed > 0 then
+  due = due + reserved * interval
+  redis.call('SET', KEYS[1], string.format('%.2f', due), 'PX', string.format('%.0f', math.ceil((due - now) / 1000) + 1000))
 end
-due = due + interval
-redis.call('SET', KEYS[1], string.format('%.2f', due), 'PX', string.format('%.0f', math.ceil((due - now) / 1000) + 1000))
-return {1, math.ceil(wait)}
+return {reserved, math.ceil(wait)}
 """)
 """The generic cell rate algorithm, with turns that are reserved: microseconds, of which a double holds quarters until the year 2255.
 
+What is owed are turns that a process gave itself while there was no store, and has not used yet: they are taken off first.
 The key says until when all is given away. It lives a second longer than that, and by then says the same as no key.
 """
 
