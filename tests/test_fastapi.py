@@ -2,12 +2,11 @@
 
 import logging
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from fastapi import FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
-from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
@@ -23,9 +22,10 @@ from fairlead.errors import (
     FairleadError,
     LimitReached,
 )
-from fairlead.fastapi import Use, install, lifespan, passthrough, provide
+from fairlead.fastapi import Named, Use, lifespan, passthrough, provide
+from fairlead.fastapi.live import Live
 from fairlead.gather import gather
-from fairlead.testing import Pieces, script
+from fairlead.testing import Pieces, override, script
 
 
 class Weather(HTTPClient, base_url="http://weather.test", max_retries=0):
@@ -273,18 +273,210 @@ def test_without_a_lifespan_nothing_is_open():
         TestClient(app).get("/weather")
 
 
-def test_two_clients_of_one_class_are_told_apart_by_a_subclass():
-    app = FastAPI(lifespan=lifespan(weather(), weather()))
+def two_regions():
+    return weather((200, {"sky": "blue"}), name="eu"), weather((200, {"sky": "grey"}), name="us")
+
+
+def test_two_clients_of_one_class_are_told_apart_by_their_names():
+    app = FastAPI(lifespan=lifespan(*two_regions()))
 
     @app.get("/weather")
-    async def route(weather: Use[Weather]):
+    async def route(here: Annotated[Weather, Named("eu")], there: Annotated[Weather, Named("us")]):
+        return [here.name, (await here.get("/")).json(), there.name, (await there.get("/")).json()]
+
+    with TestClient(app) as caller:
+        assert caller.get("/weather").json() == ["eu", {"sky": "blue"}, "us", {"sky": "grey"}]
+        assert "parameters" not in app.openapi()["paths"]["/weather"]["get"]
+
+
+def test_a_name_alone_is_not_enough_the_class_counts_too():
+    app = FastAPI(lifespan=lifespan(weather(name="eu"), orders(name="eu")))
+
+    @app.get("/")
+    async def route(one: Annotated[Weather, Named("eu")], other: Annotated[Orders, Named("eu")]):
+        return [type(one).__name__, type(other).__name__]
+
+    with TestClient(app) as caller:
+        assert caller.get("/").json() == ["Weather", "Orders"]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "told"),
+    [
+        (("eu", "us"), Use[Weather], r"2 clients are a Weather: use Annotated\[Weather, Named\('eu'\)\]"),
+        (("eu", "eu"), Use[Weather], "2 clients are a Weather: give each a name= of its own"),
+        (("eu", "eu"), Annotated[Weather, Named("eu")], "2 clients are a Weather and called 'eu': give each a name="),
+        (("eu", "us"), Annotated[Weather, Named("jp")], "no Weather that is called 'jp' is open, but 'eu', 'us'"),
+        (("eu", "us"), Annotated[Orders, Named("eu")], "no Orders that is called 'eu' is open, but none"),
+    ],
+)
+def test_a_wish_that_is_not_clear_says_how_to_make_it_so(names, wanted, told):
+    app = FastAPI(lifespan=lifespan(*[weather(name=name) for name in names]))
+
+    @app.get("/weather")
+    async def route(weather: wanted):
         raise AssertionError
 
-    with (
-        TestClient(app) as caller,
-        pytest.raises(ConfigError, match="2 clients are a Weather: make a subclass for each"),
-    ):
+    with TestClient(app) as caller, pytest.raises(ConfigError, match=told):
         caller.get("/weather")
+
+
+def test_a_name_is_a_word_and_use_takes_one_class():
+    with pytest.raises(ConfigError, match=r"Named\(7\): pass the name="):
+        Named(7)
+    with pytest.raises(ConfigError, match=r"pass one class; .* Annotated\[Weather, Named\('eu'\)\]"):
+        Use[Weather, "eu"]
+
+
+def test_clients_that_open_later_are_found_too():
+    """What was found once is remembered, but not beyond the next that opens or closes."""
+    live = Live()
+    one, two = weather(name="eu"), weather(name="us")
+    live.append(one)
+    assert live.find(Weather, None) is one
+    live.append(two)
+    with pytest.raises(ConfigError, match="2 clients"):
+        live.find(Weather, None)
+    live.close(one)
+    assert live.find(Weather, None) is two
+    live.close(two)
+    with pytest.raises(ConfigError, match="not open"):
+        live.find(Weather, None)
+
+
+def test_a_request_has_its_clients_in_its_state_by_name():
+    app = FastAPI(lifespan=lifespan(Weather, *two_regions(), weather(name="a.test"), then=own_state))
+
+    @app.get("/")
+    async def route(request: Request):
+        state = request.state
+        return [state.weather.name, state.eu.name, state.us.name, state.a_test.name, state.db]
+
+    with TestClient(app) as caller:
+        assert caller.get("/").json() == ["Weather", "eu", "us", "a.test", "pool"]
+
+
+@asynccontextmanager
+async def own_state(app):
+    yield {"db": "pool"}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("Weather", "weather"),
+        ("WeChat", "we_chat"),
+        ("HTTPBin", "http_bin"),
+        ("OrdersV2", "orders_v2"),
+        ("api.shop.example", "api_shop_example"),
+        ("eu-west-1", "eu_west_1"),
+    ],
+)
+def test_a_name_in_the_state_is_an_identifier(name, key):
+    live = Live()
+    live.append(weather(name=name))
+    assert list(live.names()) == [key]
+
+
+def test_two_of_one_name_are_not_in_the_state_and_what_is_there_is_the_applications_own():
+    @asynccontextmanager
+    async def own(app):
+        yield {"orders": "mine"}
+
+    app = FastAPI(lifespan=lifespan(weather(), weather(), orders(), then=own))
+
+    @app.get("/")
+    async def route(request: Request):
+        return [hasattr(request.state, "weather"), request.state.orders]
+
+    with TestClient(app) as caller:
+        assert caller.get("/").json() == [False, "mine"]
+
+
+# another client in a test
+
+
+def test_a_script_takes_the_place_of_a_client_for_a_while():
+    app = told(lambda: weather((200, {"sky": "blue"})))
+    with TestClient(app) as caller:
+        with override(app, Weather, script((200, {"sky": "fake"}))) as fake:
+            assert caller.get("/weather").json() == {"sky": "fake"}
+            assert isinstance(fake, Weather)
+            assert fake.engine.requests[0].url == "http://weather.test/now"
+        assert fake.engine.closed
+        assert caller.get("/weather").json() == {"sky": "blue"}
+    assert app.dependency_overrides == {}
+
+
+def test_entered_before_the_start_no_setting_is_needed_and_no_upstream_asked():
+    class Pay(HTTPClient):
+        def __init__(self, merchant: str, **options: Any) -> None:
+            super().__init__("http://pay.test", **options)
+            self.merchant = merchant
+
+    app = FastAPI(lifespan=lifespan(Pay, eager=[Pay], required=["Pay"]))
+
+    @app.get("/")
+    async def route(pay: Use[Pay]):
+        return [pay.merchant, (await pay.get("/")).json()]
+
+    with override(app, Pay, script((200, {"paid": 1})), merchant="me"), TestClient(app) as caller:
+        assert caller.get("/").json() == ["me", {"paid": 1}]
+        assert app.state.fairlead == []
+
+
+def test_overrides_nest_and_one_of_several_clients_can_be_meant():
+    app = FastAPI(lifespan=lifespan(*two_regions()))
+
+    @app.get("/")
+    async def route(here: Annotated[Weather, Named("eu")], there: Annotated[Weather, Named("us")]):
+        return [(await one.get("/")).json() for one in (here, there)]
+
+    with TestClient(app) as caller, override(app, Weather, script((200, 1)), named="eu") as outer:
+        assert outer.name == "eu"
+        with override(app, Weather, script((200, 2)), named="eu"):
+            assert caller.get("/").json() == [2, {"sky": "grey"}]
+        with override(app, Weather, script((200, 3)), named="us"):
+            assert caller.get("/").json() == [1, 3]
+
+
+def test_a_client_of_ones_own_stays_ones_own():
+    app = told(Weather)
+    mine = weather((200, {"sky": "mine"}))
+    with TestClient(app) as caller:
+        with override(app, Weather, mine):
+            assert caller.get("/weather").json() == {"sky": "mine"}
+        assert not mine.engine.closed
+        caller.portal.call(mine.close)
+
+
+async def test_in_an_async_test_it_is_closed_too():
+    app = told(Weather)
+    async with app.router.lifespan_context(app):
+        with override(app, Weather, script(200)) as fake:
+            await fake.get("/")
+        assert fake.engine.closed
+
+
+def test_after_the_application_ended_it_is_closed_too():
+    app = told(Weather)
+    with override(app, Weather, script((200, 1))) as fake:
+        with TestClient(app) as caller:
+            assert caller.get("/weather").json() == 1
+        assert not fake.engine.closed
+    assert fake.engine.closed
+
+
+def test_what_cannot_take_its_place_is_refused():
+    app = FastAPI()
+    for instead, options, told in [
+        (200, {}, r"200 is no engine: pass script\(200, ...\)"),
+        (orders(), {}, "Orders .*: pass a Weather, or an engine"),
+        (weather(), {"timeout": 1.0}, r"options \(timeout\) beside a client"),
+    ]:
+        with pytest.raises(ConfigError, match=told), override(app, Weather, instead, **options):
+            pass
+    assert app.dependency_overrides == {}
 
 
 # errors as answers
@@ -459,59 +651,7 @@ def test_an_error_before_a_websocket_is_open_is_a_problem():
     assert caught.value.json()["upstream"] == "Weather"
 
 
-# health
-
-
-def test_health_tells_of_every_client():
-    app = FastAPI(lifespan=lifespan(weather(200), orders(404), Noted()))
-    with TestClient(app) as caller:
-        response = caller.get("/health")
-    assert response.status_code == 200
-    assert response.headers["cache-control"] == "no-store"
-    assert response.json() == {
-        "healthy": True,
-        "services": {
-            "Weather": {"healthy": True, "circuit": "closed"},
-            "Orders": {"healthy": True, "circuit": "closed"},
-        },
-    }
-
-
-def test_one_unhealthy_client_makes_it_503():
-    app = FastAPI(lifespan=lifespan(weather(200, policies=()), orders(*[ConnectFailed] * 5)))
-    install(app, health="/healthz")
-    with TestClient(app) as caller:
-        responses = [caller.get("/healthz") for _ in range(5)]
-    assert responses[0].status_code == 503
-    assert responses[0].json()["services"] == {
-        "Weather": {"healthy": True, "circuit": None},
-        "Orders": {"healthy": False, "circuit": "closed"},
-    }
-    assert responses[4].json()["services"]["Orders"] == {"healthy": False, "circuit": "open"}
-
-
-def test_clients_of_one_name_are_told_apart_and_one_without_an_address_is_not_asked():
-    one = HTTPClient("http://a.test/x", engine=script(200))
-    two = HTTPClient("http://a.test/y", engine=script(200))
-    app = FastAPI(lifespan=lifespan(one, two, HTTPClient(engine=script())))
-    with TestClient(app) as caller:
-        assert list(caller.get("/health").json()["services"]) == ["a.test", "a.test (http://a.test/y)"]
-
-
-def test_health_may_be_left_out_and_is_no_part_of_the_schema():
-    app = FastAPI()
-    install(app, health=None)
-    assert TestClient(app).get("/health").status_code == 404
-    app = FastAPI()
-    install(app)
-    assert "/health" not in app.openapi()["paths"]
-    assert TestClient(app).get("/health").json() == {"healthy": True, "services": {}}
-
-
-def test_it_serves_a_plain_starlette_application_too():
-    app = Starlette(lifespan=lifespan(weather(200)))
-    with TestClient(app) as caller:
-        assert caller.get("/health").json()["services"]["Weather"]["healthy"] is True
+# beside what is there already
 
 
 def test_a_health_route_and_a_handler_of_ones_own_stay():

@@ -120,6 +120,13 @@ class BaseAPIClient:
         for declared in _declared(cls):
             declared.prepare(self)
 
+    def _surround(self, policy: Policy) -> None:
+        """From the next call on, every attempt passes through `policy` on its way to the engine. The state stays what it is."""
+        bound = self._bound
+        engine = policy.bind(bound._engine, self.upstream)
+        self._bound = Bound(type(self), self.pipeline, bound._redirects, engine, self.upstream)
+        self._bound_send = self._bound.send
+
     async def send(
         self,
         request: Request,

@@ -8,11 +8,56 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from fairlead.errors import FairleadError, Refused, StatusError, TimedOut
+from fairlead.errors import FairleadError, Phase, Refused, StatusError, TimedOut
 
 MEDIA_TYPE: Final = "application/problem+json"
+SCHEMA_NAME: Final = "UpstreamProblem"
+SCHEMA: Final[dict[str, Any]] = {
+    "title": SCHEMA_NAME,
+    "description": "A service that this one asks did not do its part (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "upstream", "phase", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "const": "about:blank"},
+        "title": {"type": "string", "description": "The status in words."},
+        "status": {"type": "integer", "enum": [502, 503, 504]},
+        "upstream": {"type": ["string", "null"], "description": "The name of the service."},
+        "phase": {
+            "type": ["string", "null"],
+            "enum": [*get_args(Phase), None],
+            "description": "How far the call came.",
+        },
+        "request_id": {"type": "string", "description": "By which the logs are found; `X-Request-ID` says it too."},
+    },
+}
+"""The document in JSON Schema, as OpenAPI 3.1 has it."""
+
+
+def _documented(status: int, description: str, **headers: dict[str, Any]) -> dict[str, Any]:
+    example = {
+        "type": "about:blank", "title": HTTPStatus(status).phrase, "status": status,
+        "upstream": "Weather", "phase": "waiting" if status == 503 else "head", "request_id": "0b5c4cde8f3f4b6f",
+    }  # fmt: skip
+    content = {"schema": {"$ref": f"#/components/schemas/{SCHEMA_NAME}"}, "example": example}
+    asked = {"X-Request-ID": {"description": "By which the logs are found.", "schema": {"type": "string"}}}
+    return {"description": description, "headers": asked | headers, "content": {MEDIA_TYPE: content}}
+
+
+RESPONSES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "502": ("UpstreamFailed", _documented(502, "A service that is asked for this failed.")),
+    "503": (
+        "UpstreamUnavailable",
+        _documented(
+            503,
+            "A service that is asked for this is overloaded, or left alone for a while.",
+            **{"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}},
+        ),
+    ),
+    "504": ("UpstreamTimedOut", _documented(504, "A service that is asked for this did not answer in time.")),
+}
+"""By status, the name and the description of each answer, as a component of an OpenAPI document."""
 
 
 def verdict(error: BaseException | None) -> tuple[int, float | None]:

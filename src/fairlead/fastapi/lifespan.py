@@ -1,0 +1,164 @@
+"""Clients are opened before the first request and closed after the last one, around the application's own lifespan."""
+
+from __future__ import annotations
+
+import inspect
+from asyncio import get_running_loop, wait
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from math import inf
+from time import time
+from typing import Any
+
+from fairlead.base import DRAIN, BaseAPIClient
+from fairlead.errors import ConfigError, FairleadError
+from fairlead.fastapi.health import check, ended, named
+from fairlead.fastapi.inject import provide
+from fairlead.fastapi.install import hear, install
+from fairlead.fastapi.live import KEY, Live
+from fairlead.fastapi.vitals import failure, watch
+from fairlead.policies.deadline import HEADER
+from fairlead.settings import make
+from fairlead.url import shown
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+Chosen = Iterable[type | str]
+
+
+def lifespan(
+    *clients: type[Any] | AbstractAsyncContextManager[Any] | Callable[[], Any],
+    then: Lifespan | None = None,
+    eager: bool | Chosen = False,
+    required: Chosen = (),
+    drain: float = DRAIN,
+    deadline_header: str | None = HEADER,
+) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any]]]:
+    """Opens clients in order, runs the application's own lifespan `then` inside, and closes in reverse.
+
+    A class is built from its settings, an instance is taken as it is, and a function is called: it may be async, or yield its
+    client as a context manager does. When one cannot open, those before it are closed. Each is `request.state.<name>` too.
+
+    The first call connects. `eager=True`, or classes and names of some, asks for their health at the start, which fails where one is
+    not well. Without those that are `required` the application is not ready. At its stop, calls under way have `drain` seconds.
+
+    Unless `install` was called, it is: with `GET /health`, where that path is free, and the `deadline_header` that is given here.
+    """
+    for place, client in enumerate(clients):
+        if not callable(client) and not hasattr(client, "__aenter__"):
+            raise ConfigError(
+                f"lifespan(): clients[{place}] is {client!r}: pass a class, a client, or a function that makes one"
+            )
+    given: Any = drain
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < inf:
+        raise ConfigError(f"lifespan(): drain={given!r} is not a number of seconds from 0 on")
+    needed = _chosen("required", required)
+    asked = None if eager is True else _chosen("eager", () if eager is False else eager)
+
+    @asynccontextmanager
+    async def opened(app: Any) -> AsyncIterator[Mapping[str, Any]]:
+        _installed(app, deadline_header)
+        live = Live.of(app)
+        live.draining = False
+        closing = _Closing(drain)
+        async with AsyncExitStack() as stack:
+            overridden = getattr(app, "dependency_overrides", ())
+            absent: set[Any] = set()
+            for client in clients:
+                if isinstance(client, type) and provide(client) in overridden:
+                    absent |= {client, client.__name__}
+                    continue  # its settings may be missing where another takes its place
+                one = await stack.enter_async_context(await _made(client))
+                if isinstance(one, BaseAPIClient):
+                    stack.callback(closing.begin, one)
+                live.append(one)
+                stack.callback(live.close, one)
+                if live.watched or asked is None or asked:
+                    watch(one)
+            stack.push_async_callback(ended, live)
+            live.required = live.picked(needed, "required", absent)
+            await _well(live, list(live) if asked is None else live.picked(asked, "eager", absent))
+            own = asynccontextmanager(then) if inspect.isasyncgenfunction(then) else then
+            state = await stack.enter_async_context(own(app)) if own is not None else None
+            try:
+                yield {**live.names(), **(state or {}), KEY: live}
+            finally:
+                live.draining = True
+
+    return opened
+
+
+def _chosen(argument: str, told: Any) -> tuple[Any, ...]:
+    if isinstance(told, str | type) or not isinstance(told, Iterable):
+        raise ConfigError(f"lifespan(): {argument}={told!r} is no list of classes and names: write [{told!r}]")
+    return tuple(told)
+
+
+def _installed(app: Any, deadline_header: str | None) -> None:
+    before = len(app.exception_handlers), len(app.user_middleware)
+    if FairleadError not in app.exception_handlers:
+        free = all(getattr(route, "path", None) != "/health" for route in app.routes)
+        install(app, health="/health" if free else None, deadline_header=deadline_header)
+    hear(app, deadline_header)
+    if before != (len(app.exception_handlers), len(app.user_middleware)):
+        # An application that is starting has built what stands around its routes already: without ours.
+        app.middleware_stack = app.build_middleware_stack()
+
+
+async def _made(client: Any) -> Any:
+    if inspect.isasyncgenfunction(client):
+        return asynccontextmanager(client)()
+    if isinstance(client, type):
+        made: Any = make(client)
+    elif hasattr(client, "__aenter__"):
+        made = client
+    else:
+        made = client()
+        if inspect.isawaitable(made):
+            made = await made
+    if not hasattr(made, "__aenter__"):
+        name = getattr(client, "__qualname__", client)
+        raise ConfigError(f"lifespan(): {name} made {type(made).__name__}, which cannot be opened: make a client")
+    return made
+
+
+class _Closing:
+    """Clients that are closed one after the other within the same seconds: whoever needs another one before it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: float | None = None
+
+    def begin(self, client: BaseAPIClient) -> None:
+        """Just before it closes: give it what is left."""
+        now = get_running_loop().time()
+        if self._until is None:
+            self._until = now + self._seconds
+        client._drain = max(0.0, self._until - now)
+
+
+async def _well(live: Live, clients: list[Any]) -> None:
+    """Raises FairleadError that names each one that is not healthy, where it is, and what its check found."""
+    began = time()
+    checks = {name: (client, check(live, client)) for name, client in named(clients).items()}
+    if checks:
+        await wait([task for _, task in checks.values()])
+    faults = []
+    for name, (client, task) in checks.items():
+        if task.cancelled() or not task.result():
+            faults.append(f"{name}{_place(client)} is not healthy: {_reason(client, began)}")
+    if faults:
+        raise FairleadError(f"lifespan(eager=...): {'; '.join(faults)}")
+
+
+def _place(client: Any) -> str:
+    base, path = getattr(client, "base_url", ""), getattr(client, "health_path", "")
+    if path and "://" not in path:
+        path = f"{base}/{path.lstrip('/')}"
+    return f" at {shown(path or base)}" if path or base else ""
+
+
+def _reason(client: Any, began: float) -> str:
+    last = failure(client)
+    if last is not None and last.at >= began:
+        return f"{last.error}: {last.message}"
+    return "its health_check() did not say True"
