@@ -571,7 +571,7 @@ async def test_a_store_that_comes_back_empty_is_told_of_those_who_wait_already()
     waiting = [asyncio.ensure_future(at(send)) for send, _ in ends for _ in range(6)]
     await asyncio.sleep(0.01)
     redis.gone = False
-    later = [asyncio.ensure_future(at(send)) for send, _ in ends for _ in range(4)]
+    later = [asyncio.ensure_future(at(send)) for _ in range(4) for send, _ in ends]
     went = sorted(await asyncio.gather(*waiting, *later))
     for place, when in enumerate(went):
         # Each process's share began with a call at once, and so did what the store has.
