@@ -239,11 +239,12 @@ def test_least_and_most_are_never_left(recipe, deeds):
         (kind, numbers)
         for kind in (Aimd, Gradient)
         for numbers in (
-            {"initial": 0}, {"initial": 1.5}, {"least": True}, {"most": 10}, {"least": 21}, {"backoff": 1.0}, {"backoff": 0}
+            {"initial": 0}, {"initial": 1.5}, {"least": True}, {"most": 10}, {"least": 21}, {"backoff": 1.0}, {"backoff": 0}, {"backoff": "x"},
         )
     ] + [
         (Aimd, {"slow": 0}), (Aimd, {"slow": inf}), (Gradient, {"smoothing": 0}), (Gradient, {"smoothing": 1.1}),
         (Gradient, {"tolerance": 0.9}), (Gradient, {"queue": 0}), (Gradient, {"samples": 0}), (Gradient, {"baseline": 0}),
+        (Aimd, {"slow": "1"}), (Gradient, {"smoothing": None}), (Gradient, {"tolerance": "2"}), (Gradient, {"baseline": True}),
     ],
 )  # fmt: skip
 def test_numbers_that_cannot_work_are_refused(kind, numbers):

@@ -53,6 +53,10 @@ async def fails(send, error, times, **asked):
 # What a recipe may be
 
 
+async def awaited(_):
+    return True
+
+
 @pytest.mark.parametrize(
     "numbers",
     [
@@ -78,6 +82,8 @@ async def fails(send, error, times, **asked):
         {"by": "host"},
         {"mode": "closed"},
         {"failure": 500},
+        {"failure": awaited},
+        {"by": awaited},
     ],
 )
 def test_what_cannot_work_is_refused_and_the_mend_is_named(numbers):

@@ -141,6 +141,12 @@ def test_the_delay_stays_where_it_is_over_thousands_of_hedged_calls():
         {"attempts": 0},
         {"attempts": 11},
         {"attempts": True},
+        {"delay": "1"},
+        {"delay": True},
+        {"quantile": "0.9"},
+        {"max_delay": None},
+        {"statuses": 503},
+        {"statuses": {"503"}},
         {"budget": 5},
     ],
 )

@@ -80,6 +80,21 @@ async def test_a_streamed_call_ends_with_its_body():
 
 
 @virtual_time
+async def test_a_sink_that_fails_to_say_whether_it_listens_breaks_no_call_and_is_told(caplog):
+    class Sink(list):
+        __call__ = list.append
+
+        def listens(self):
+            raise LookupError
+
+    sink = Sink()
+    send = Observe().bind(script(200).send, Upstream("shop", (sink,)))
+    await send(call())
+    assert [type(event) for event in sink] == [Started, Finished]
+    assert "a sink failed to say whether it listens" in caplog.text
+
+
+@virtual_time
 async def test_a_sink_that_fails_breaks_no_call(caplog):
     def broken(event):
         raise RuntimeError("no disk")

@@ -60,6 +60,9 @@ def test_the_longest_pause_grows_to_its_cap():
         {"max_retry_after": None},
         {"budget": 0.2},
         {"budget": Budget},
+        {"statuses": 503},
+        {"statuses": "503"},
+        {"statuses": {"503"}},
         {"when": True},
     ],
 )

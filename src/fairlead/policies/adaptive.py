@@ -13,6 +13,7 @@ from math import exp, inf
 from typing import Final
 
 from fairlead.errors import ConfigError
+from fairlead.policies.budget import is_number
 
 STALE: Final = 30.0
 """Seconds after which the answers of a window are too old to be compared with later ones."""
@@ -42,7 +43,7 @@ class Aimd:
 
     def __post_init__(self) -> None:
         _check(self)
-        if self.slow is not None and not 0 < self.slow < inf:
+        if self.slow is not None and not (is_number(self.slow) and 0 < self.slow < inf):
             raise ConfigError(f"Aimd: slow={self.slow!r} is not a number of seconds above 0; None takes any time")
 
     def explain(self) -> str:
@@ -76,14 +77,14 @@ class Gradient:
 
     def __post_init__(self) -> None:
         _check(self)
-        if not 0 < self.smoothing <= 1:
+        if not is_number(self.smoothing) or not 0 < self.smoothing <= 1:
             raise ConfigError(f"Gradient: smoothing={self.smoothing!r} is not a share above 0 and up to 1")
-        if not 1 <= self.tolerance < inf:
+        if not is_number(self.tolerance) or not 1 <= self.tolerance < inf:
             raise ConfigError(f"Gradient: tolerance={self.tolerance!r} is not a number from 1 on")
         for name in ("queue", "samples"):
             if type(number := getattr(self, name)) is not int or number < 1:
                 raise ConfigError(f"Gradient: {name}={number!r} is not a whole number from 1 on")
-        if not 0 < self.baseline < inf:
+        if not is_number(self.baseline) or not 0 < self.baseline < inf:
             raise ConfigError(f"Gradient: baseline={self.baseline!r} is not a number of seconds above 0")
 
     def explain(self) -> str:
@@ -230,5 +231,5 @@ def _check(recipe: Aimd | Gradient) -> None:
         raise ConfigError(
             f"{kind}: initial={recipe.initial!r} is not between least={recipe.least!r} and most={recipe.most!r}"
         )
-    if not 0 < recipe.backoff < 1:
+    if not is_number(recipe.backoff) or not 0 < recipe.backoff < 1:
         raise ConfigError(f"{kind}: backoff={recipe.backoff!r} is not a share above 0 and below 1")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import iscoroutinefunction
 from math import inf
 from typing import ClassVar, get_args
 
@@ -81,10 +82,10 @@ class CircuitBreaker:
             raise _wrong("at_once", self.at_once, f"at most probes={self.probes!r}, as that many good ones close it")
         if self.mode not in get_args(Mode):
             raise _wrong("mode", self.mode, f"one of {', '.join(get_args(Mode))}")
-        if not callable(self.by) and self.by not in ("origin", "upstream", "route"):
-            raise _wrong("by", self.by, "origin, upstream, route or a function of the request")
-        if self.failure is not None and not callable(self.failure):
-            raise _wrong("failure", self.failure, "a function of an outcome")
+        if not _is_plain(self.by) and self.by not in ("origin", "upstream", "route"):
+            raise _wrong("by", self.by, "origin, upstream, route or a plain function of the request")
+        if self.failure is not None and not _is_plain(self.failure):
+            raise _wrong("failure", self.failure, "a plain function of an outcome")
 
     def explain(self) -> str:
         if self.mode == "off":
@@ -146,6 +147,10 @@ def verdict(upstream: Upstream) -> str | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_plain(function: object) -> bool:
+    return callable(function) and not iscoroutinefunction(function)
 
 
 def _wrong(name: str, value: object, mend: str, off: bool = False) -> ConfigError:

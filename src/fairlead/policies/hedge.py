@@ -15,9 +15,9 @@ from typing import ClassVar, Final
 from fairlead.core import Call, Send, Timeout, Upstream
 from fairlead.errors import ConfigError
 from fairlead.message import Response
-from fairlead.policies.budget import Budget
+from fairlead.policies.budget import Budget, is_number
 from fairlead.policies.race import Outcome, Race, Terms
-from fairlead.policies.retry import STATUSES
+from fairlead.policies.retry import STATUSES, check_statuses
 from fairlead.policies.worst import Worst
 
 KEPT: Final = 128
@@ -49,14 +49,15 @@ class Hedge:
     place: ClassVar[str] = "Hedge"
 
     def __post_init__(self) -> None:
-        if self.delay is not None and not 0 <= self.delay < inf:
+        if self.delay is not None and not (is_number(self.delay) and 0 <= self.delay < inf):
             raise ConfigError(f"Hedge: delay={self.delay!r} is not a number of seconds from 0 on; None finds it")
         if not isinstance(self.budget, Budget | None):
             raise ConfigError(f"Hedge: budget={self.budget!r} is no budget: pass Budget(...), or None for no bound")
-        if not 0 < self.quantile < 1:
+        if not is_number(self.quantile) or not 0 < self.quantile < 1:
             raise ConfigError(f"Hedge: quantile={self.quantile!r} is not a share between 0 and 1, such as 0.95")
-        if not 0 < self.max_delay < inf:
+        if not is_number(self.max_delay) or not 0 < self.max_delay < inf:
             raise ConfigError(f"Hedge: max_delay={self.max_delay!r} is not a number of seconds above 0")
+        check_statuses(self)
         for name, most in (("samples", KEPT), ("attempts", MOST)):
             number = getattr(self, name)
             if type(number) is not int or not 1 <= number <= most:

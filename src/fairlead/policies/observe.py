@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from logging import getLogger
 from time import perf_counter
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from fairlead import errors
 from fairlead.core import Call, Send, Upstream
 from fairlead.events import Finished, Refused, Started
 from fairlead.message import Request, Response
+
+_logger: Final = getLogger("fairlead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,12 @@ class Observe:
 
         async def observe(call: Call) -> Response:
             request = call.request
-            if not listens():
+            try:
+                heard = listens()
+            except Exception:
+                _logger.exception("%s: a sink failed to say whether it listens", name)
+                heard = True
+            if not heard:
                 try:
                     return await send(call)
                 except errors.Refused as error:

@@ -73,6 +73,7 @@ class Retry:
                 raise ConfigError(f"Retry: {name}={number!r} is not a number from {from_} on")
         if not isinstance(self.budget, Budget | None):
             raise ConfigError(f"Retry: budget={self.budget!r} is no budget: pass Budget(...), or None for no bound")
+        check_statuses(self)
         when: Any = self.when
         if when is not None and (iscoroutinefunction(when) or not callable(when)):
             raise ConfigError(f"Retry: when={when!r} cannot be asked: pass a plain function of request and outcome")
@@ -178,6 +179,14 @@ class Retry:
                 call.attempt = attempt
 
         return retry
+
+
+def check_statuses(recipe: Any) -> None:
+    statuses = recipe.statuses
+    if not isinstance(statuses, frozenset | set | tuple | list) or not all(
+        isinstance(status, int) for status in statuses
+    ):
+        raise ConfigError(f"{type(recipe).__name__}: statuses={statuses!r} is no set of statuses, such as {{429, 503}}")
 
 
 class Retrying:
