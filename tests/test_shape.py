@@ -32,6 +32,7 @@ LAYERS = """
     auth engines observe policies settings
     sharing
     keywords caller
+    composed
     bound inbound
     base
     client dialect problem

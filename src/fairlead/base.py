@@ -15,22 +15,20 @@ from threading import get_ident
 from types import FunctionType, TracebackType
 from typing import Any, ClassVar, Final, Protocol, Self, TypeVar, Unpack
 
-from fairlead import forks
-from fairlead.bound import Bound, whole
+from fairlead import composed, forks
+from fairlead.bound import Bound
 from fairlead.caller import asked
-from fairlead.core import Call, Engine, Pipeline, Policy, Store, Timeout, Upstream
+from fairlead.core import Call, Policy, Timeout, Upstream
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.keywords import (
     DEFAULT,
     Auth,
-    Chosen,
     Default,
     Options,
     Otherwise,
     checked,
     choose,
     default_headers,
-    for_one_call,
     split_base,
 )
 from fairlead.message import Request, Response
@@ -92,30 +90,14 @@ class BaseAPIClient:
         self.upstream = Upstream(self.name, (*sinks(traces=bool(chosen["trace_enabled"])), *chosen["sinks"]))
         self.upstream.relative = partial(relative, base=self._base, params={name for name, _ in self._default_params})
         if chosen["shared"] is not None:
-            self.upstream.shared = _store(chosen["shared"]).share(self.upstream)
-        self.engine = _engine(chosen)
-        policies = chosen["policies"]
-        if policies is None:
-            from fairlead.policies import standard
-
-            policies = standard(
-                retries=chosen["max_retries"],
-                delay=chosen["retry_delay"],
-                backoff=chosen["retry_backoff"],
-                limit=chosen["max_connections"],
-            )
+            self.upstream.shared = composed.store(chosen["shared"]).share(self.upstream)
+        self.engine = composed.engine(chosen)
         # For a `_retry_with_backoff` of one's own to read; the pipeline has them already.
         self.max_retries, self.retry_delay = chosen["max_retries"], chosen["retry_delay"]
         self.retry_backoff = chosen["retry_backoff"]
-        pipeline = Pipeline(tuple(policies)).put("Auth", for_one_call(cls, "auth", self.auth))
-        if cls._retry_with_backoff is not BaseAPIClient._retry_with_backoff:
-            pipeline = pipeline.put("Retry", _hook(self, pipeline))
-        redirects = chosen["max_redirects"]
-        followed = redirects if chosen["follow_redirects"] else None
-        self.pipeline = pipeline = whole(
-            pipeline, redirects=followed, cookies=chosen["cookies"], deadline_header=chosen["deadline_header"]
-        )
-        self._bound = Bound(cls, pipeline, redirects, self.engine.send, self.upstream)
+        hooked = cls._retry_with_backoff is not BaseAPIClient._retry_with_backoff
+        self.pipeline = composed.pipeline(self, chosen, hooked=hooked)
+        self._bound = Bound(cls, self.pipeline, chosen["max_redirects"], self.engine.send, self.upstream)
         self._bound_send = self._bound.send
         for declared in _declared(cls):
             declared.prepare(self)
@@ -326,41 +308,6 @@ class BaseAPIClient:
             f"{self.name}: {origin} is not {self._origin}, and would be given its credentials; "
             f"use another client, or allow_origins=({str(origin)!r},)"
         )
-
-
-def _engine(chosen: Chosen) -> Engine:
-    """The engine that moves a client's bytes; imported with the first client, as a program that starts often may have none."""
-    from fairlead import engines
-
-    return engines.create(
-        chosen["engine"],
-        engines.Wire(
-            verify=chosen["verify"],
-            cert=chosen["cert"],
-            proxy=chosen["proxy"],
-            trust_env=chosen["trust_env"],
-            uds=chosen["uds"],
-            guard=chosen["guard"],
-            http2=chosen["http2"],
-            max_keepalive_connections=chosen["max_keepalive_connections"],
-            keepalive_expiry=chosen["keepalive_expiry"],
-            max_connection_age=chosen["max_connection_age"],
-        ),
-    )
-
-
-def _store(told: Store | str) -> Store:
-    if isinstance(told, str):
-        from fairlead.sharing import RedisStore
-
-        return RedisStore(told)
-    return told
-
-
-def _hook(client: BaseAPIClient, pipeline: Pipeline) -> Policy:
-    from fairlead.policies.hook import Hook
-
-    return Hook(client, pipeline)
 
 
 def _declared(cls: type) -> Iterator[Declared]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from fairlead import composed
 from fairlead.core import Pipeline, Policy, Send, Upstream
 from fairlead.keywords import DEFAULT, Auth, Default, for_one_call
 
@@ -80,22 +81,11 @@ class Bound:
             follows = for_one_call(owner, "follow_redirects", follow_redirects)
             # One that stands in the pipeline already has a limit of its own.
             if not (follows and any(getattr(policy, "place", None) == "Redirect" for policy in pipeline.policies)):
-                pipeline = pipeline.put("Redirect", _redirect(self._redirects) if follows else None)
+                pipeline = pipeline.put("Redirect", composed.redirect(self._redirects) if follows else None)
         if cookies is not DEFAULT:
             jar = for_one_call(owner, "cookies", cookies)
-            pipeline = pipeline.put("Cookies", None if jar is None else _cookies(jar))
+            pipeline = pipeline.put("Cookies", None if jar is None else composed.cookies(jar))
         return pipeline.bind(self._engine, self._upstream)
-
-
-def whole(
-    pipeline: Pipeline, *, redirects: int | None, cookies: CookieJar | None, deadline_header: str | None
-) -> Pipeline:
-    """The pipeline with what a client's keywords ask for, imported where they do: few ask for it."""
-    if redirects is not None:
-        pipeline = pipeline.put("Redirect", _redirect(redirects))
-    if deadline_header is not None:
-        pipeline = pipeline.put("DeadlineHeader", _deadline_header(deadline_header))
-    return pipeline if cookies is None else pipeline.put("Cookies", _cookies(cookies))
 
 
 def _exactly(answer: Any) -> Any:
@@ -103,21 +93,3 @@ def _exactly(answer: Any) -> Any:
     if getattr(answer, "place", None) == "Fallback":
         return _exactly(answer.answers)
     return tuple([_exactly(part) for part in answer]) if isinstance(answer, tuple) else type(answer)
-
-
-def _redirect(limit: int) -> Policy:
-    from fairlead.policies import Redirect
-
-    return Redirect(limit=limit)
-
-
-def _deadline_header(name: str) -> Policy:
-    from fairlead.policies import DeadlineHeader
-
-    return DeadlineHeader(name)
-
-
-def _cookies(jar: CookieJar) -> Policy:
-    from fairlead.policies import Cookies
-
-    return Cookies(jar)
