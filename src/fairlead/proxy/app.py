@@ -24,7 +24,7 @@ from fairlead.headers import Headers
 from fairlead.inbound import Receive, Scope, Send
 from fairlead.keywords import default_headers
 from fairlead.message import Request
-from fairlead.proxy.fields import Inward, Verdicts, outward
+from fairlead.proxy.fields import Inward, Verdicts, answered
 from fairlead.proxy.forwarded import Style, Tale
 from fairlead.proxy.framing import content, framed, host
 from fairlead.proxy.relay import CallerGone, Listening, relay
@@ -147,7 +147,7 @@ class ReverseProxy:
                 await say(send, 499, [(b"content-length", b"0")], b"")
             return
         try:
-            head, length = outward(response.headers.raw)
+            head, length = answered(response)
             await relay(response, head, length, method, send)
         except CallerGone:
             return

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from fairlead.headers import Pair
+from fairlead.message import Response
 from fairlead.proxy.status import Refusal
 
 HOP_BY_HOP: Final = frozenset(
@@ -129,6 +130,8 @@ class _Kept(dict[bytes, bytes]):
 
 _LENGTH: Final = b"content-length"
 _kept: Final = _Kept()
+_OF_CODED: Final = frozenset(b"content-encoding content-md5 digest content-digest repr-digest".split())
+"""What is true of the coded bytes alone (RFC 9110 section 7.7, RFC 9530)."""
 
 
 def outward(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
@@ -153,6 +156,25 @@ def outward(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
 
 
 _PLAIN: Final = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
+
+
+def answered(response: Response) -> tuple[list[Pair], int]:
+    """The same of a response. Of one that a policy has read, or made, the body is no longer coded, and its length another."""
+    head, length = outward(response.headers.raw)
+    if content := response._content:
+        head, length = decoded(head, content), len(content)
+    return head, length
+
+
+def decoded(head: list[Pair], content: bytes) -> list[Pair]:
+    """The fields for a body whose coding is undone: nothing that is true of the coded bytes alone, and a weak ETag for a strong one."""
+    if any(name == b"content-encoding" for name, _ in head):
+        head = [
+            (name, b"W/" + value if name == b"etag" and value[:1] == b'"' else value)
+            for name, value in head
+            if name not in _OF_CODED
+        ]
+    return [*[pair for pair in head if pair[0] != _LENGTH], (_LENGTH, b"%d" % len(content))]
 
 
 def end_to_end(pairs: Sequence[Pair]) -> list[Pair]:

@@ -21,13 +21,11 @@ from fairlead.engines.coding import accepted
 from fairlead.errors import ConfigError
 from fairlead.headers import Pair
 from fairlead.message import Response
-from fairlead.proxy.fields import outward
+from fairlead.proxy.fields import answered, decoded, outward
 from fairlead.proxy.relay import BODILESS, CallerGone, Listening, relay
 from fairlead.stream import Stream
 
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-_OF_CODED: Final = frozenset(b"content-encoding content-md5 digest content-digest repr-digest".split())
-"""What is true of the coded bytes alone (RFC 9530), and of none that were decoded."""
 
 
 def passthrough(
@@ -47,24 +45,17 @@ def whole(response: Response, *, background: BackgroundTask | None = None) -> An
     it had a strong one of the coded bytes. Of no type, it is bytes (`application/octet-stream`).
     """
     status, content = response.status_code, response.content
-    head, length = outward(response.headers.raw)
+    head, _ = outward(response.headers.raw)
     answer = Answer(status_code=status, background=background)
-    headed = response.request is not None and response.request.method == "HEAD"
-    kept = [pair for pair in head if pair[0] != b"content-length"]
-    if any(name == b"content-encoding" for name, _ in head) and content:
-        kept = [_weak(pair) for pair in kept if pair[0] not in _OF_CODED]
-    if status not in BODILESS:
-        if content and not any(name == b"content-type" for name, _ in kept):
-            kept.append((b"content-type", b"application/octet-stream"))
-        if not headed or length >= 0:
-            kept.append((b"content-length", b"%d" % (length if headed else len(content))))
+    if status in BODILESS:
+        head = [pair for pair in head if pair[0] != b"content-length"]
+    elif response.request is None or response.request.method != "HEAD":
+        head = decoded(head, content)
+        if content and not any(name == b"content-type" for name, _ in head):
+            head.append((b"content-type", b"application/octet-stream"))
         answer.body = content
-    answer.raw_headers = _told(kept)
+    answer.raw_headers = _told(head)
     return answer
-
-
-def _weak(pair: Pair) -> Pair:
-    return (pair[0], b"W/" + pair[1]) if pair[0] == b"etag" and pair[1][:1] == b'"' else pair
 
 
 def _told(head: list[Pair]) -> list[Pair]:
@@ -125,7 +116,7 @@ class Passthrough(Answer):
     async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._stream as response:
             self.status_code = response.status_code
-            head, length = outward(response.headers.raw)
+            head, length = answered(response)
             self._started = True
             await relay(response, _told(head) + self.raw_headers, length, scope["method"], send)
 

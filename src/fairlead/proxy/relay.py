@@ -8,11 +8,12 @@ over before it would be worth a task.
 from __future__ import annotations
 
 from asyncio import TimerHandle, current_task, get_running_loop
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from math import inf
 from typing import Any, Final
 
 from fairlead.caller import asked
+from fairlead.errors import FairleadError
 from fairlead.headers import Pair
 from fairlead.inbound import App, Inbound, Receive, Scope, Send
 from fairlead.message import Response
@@ -85,30 +86,25 @@ async def relay(response: Response, head: list[Pair], length: int, method: str, 
     `length` is the one that the head names, -1 for none: with it the last chunk is known as such, and ends the answer.
     """
     status = response.status_code
-    if method == "HEAD" or status in BODILESS:
+    body = b""
+    if bare := status in BODILESS or method == "HEAD":
         response.close()
         if status in BODILESS:
             # A 204 has no length; of a 304 it is not the body's, and servers that count would wait for that many bytes.
             head = [pair for pair in head if pair[0] != b"content-length"]
-        await _out(send, {"type": "http.response.start", "status": status, "headers": head})
-        await _out(send, {"type": "http.response.body", "body": b"", "more_body": False})
-        return
-    if length < 0:
+    elif length < 0:
         unbuffered(head)
-    await _out(send, {"type": "http.response.start", "status": status, "headers": head})
-    last = b""
-    chunks: AsyncIterator[bytes] = response.aiter_raw()
-    async for chunk in chunks:
-        length -= len(chunk)
-        if length == 0:
-            last = chunk  # the upstream is done, and its slot and connection are free before the caller has read this
-            continue
-        await _out(send, {"type": "http.response.body", "body": chunk, "more_body": True})
-    await _out(send, {"type": "http.response.body", "body": last, "more_body": False})
-
-
-async def _out(send: Send, message: dict[str, Any]) -> None:
     try:
-        await send(message)
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        if not bare:
+            async for chunk in response.aiter_raw():
+                length -= len(chunk)
+                if length:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                else:
+                    body = chunk  # the upstream is done, and its slot and connection are free before the caller has read this
+        await send({"type": "http.response.body", "body": body, "more_body": False})
     except OSError as error:
+        if isinstance(error, FairleadError):
+            raise
         raise CallerGone from error

@@ -1,0 +1,866 @@
+"""WebSockets through the proxy: the handshake, messages both ways, every way to end, and nothing left behind."""
+
+import asyncio
+import logging
+from base64 import b64encode
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha1
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import EXTERNAL_CLOSE_CODES, Close, Frame, Opcode
+from websockets.protocol import SERVER, Protocol
+
+from fairlead import ConfigError, HTTPClient, Timeout
+from fairlead.errors import Disconnected
+from fairlead.message import Request
+from fairlead.policies import CircuitBreaker, ConcurrencyLimit
+from fairlead.proxy import ReverseProxy, conversation
+from fairlead.proxy.frames import REASON, Messages, cut, sendable
+from fairlead.proxy.websocket import DENIED, WebSockets
+from fairlead.testing import at_every_step
+from peers import PATIENCE, Line, Peer, answer, closed_port, moment
+from served import served
+
+KEPT = (b"cookie", b"session=1"), (b"origin", b"https://shop.test"), (b"authorization", b"Bearer x")
+ASKED = (
+    (b"host", b"proxy.test"),
+    (b"connection", b"Upgrade, X-Mine"),
+    (b"upgrade", b"websocket"),
+    (b"x-mine", b"1"),
+    (b"sec-websocket-key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-extensions", b"permessage-deflate"),
+    (b"sec-websocket-protocol", b"chat, superchat"),
+)
+
+
+def key_of(key: bytes) -> bytes:
+    return b64encode(sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch):
+    """Nobody waits long for whoever does not end."""
+    monkeypatch.setattr(conversation, "CLOSING", 0.3)
+
+
+class Upstream:
+    """The upstream's side of one connection, frame by frame."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.protocol = Protocol(SERVER, max_size=None)
+        self.frames: list[Frame] = []
+
+    async def agree(self, *fields: bytes) -> None:
+        seen = await self.line.head()
+        lines = b"".join(field + b"\r\n" for field in fields)
+        await self.line.say(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (key_of(seen.get(b"sec-websocket-key")), lines)
+        )
+
+    async def frame(self) -> Frame | None:
+        """The next frame; None at the end of the connection."""
+        while not self.frames:
+            data = await self.line.reader.read(65536)
+            if not data:
+                return None
+            self.protocol.receive_data(data)
+            self.frames += self.protocol.events_received()
+        return self.frames.pop(0)
+
+    async def say(self, opcode: Opcode, data: bytes = b"", fin: bool = True) -> None:
+        await self.line.say(Frame(opcode, data, fin).serialize(mask=False))
+
+    async def close(self, code: int, reason: str = "") -> None:
+        await self.say(Opcode.CLOSE, Close(code, reason).serialize() if code != 1005 else b"")
+
+
+def upstream(*steps):
+    """A talk that agrees, and does each of these in turn; whoever asks is told what closed it."""
+
+    async def talk(line):
+        socket = Upstream(line)
+        await socket.agree()
+        for step in steps:
+            await step(socket)
+        while (frame := await socket.frame()) is not None:
+            if frame.opcode is Opcode.CLOSE:
+                line.peer.words.append(bytes(frame.data))
+                break
+        line.peer.note()
+        line.hang_up()
+
+    return talk
+
+
+async def echoing(socket):
+    while (frame := await socket.frame()) is not None:
+        if frame.opcode is Opcode.CLOSE:
+            socket.line.peer.words.append(bytes(frame.data))
+            await socket.say(Opcode.CLOSE, bytes(frame.data))
+            socket.line.hang_up()
+            return
+        await socket.say(frame.opcode, bytes(frame.data), frame.fin)
+
+
+@dataclass
+class Client:
+    """The client's side, as a server shows it to an application."""
+
+    said: list = field(default_factory=list)
+    denies: bool = True
+    target: bytes = b"/chat?room=1"
+    slow: asyncio.Event | None = None
+    """Until it is set, nothing that is sent is taken."""
+    left: bool = False
+
+    def __post_init__(self) -> None:
+        self.inbox = asyncio.Queue()
+        self.inbox.put_nowait({"type": "websocket.connect"})
+        self.sent = []
+        self.changed = asyncio.Event()
+
+    @property
+    def scope(self):
+        path, _, query = self.target.partition(b"?")
+        return {
+            "type": "websocket",
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": path.decode(),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "client": ("192.0.2.7", 1234),
+            "headers": [*ASKED, *KEPT],
+            "subprotocols": ["chat", "superchat"],
+            "extensions": {"websocket.http.response": {}} if self.denies else {},
+        }
+
+    async def receive(self):
+        return await self.inbox.get()
+
+    async def send(self, message):
+        await asyncio.sleep(0)
+        if self.left:
+            raise OSError("the client has left")
+        if message["type"] == "websocket.send" and self.slow is not None:
+            await self.slow.wait()
+        self.sent.append(message)
+        self.changed.set()
+
+    def say(self, data):
+        kind = "text" if isinstance(data, str) else "bytes"
+        self.inbox.put_nowait({"type": "websocket.receive", kind: data})
+
+    def leave(self, code=1000, reason=""):
+        self.left = True
+        self.inbox.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    async def until(self, kind, number=1):
+        """Wait for so many messages of a kind."""
+        async with asyncio.timeout(PATIENCE):
+            while len(found := [one for one in self.sent if one["type"] == kind]) < number:
+                self.changed.clear()
+                await self.changed.wait()
+        return found[-1]
+
+    @property
+    def heard(self):
+        return [
+            one["text"] if one.get("text") is not None else one["bytes"]
+            for one in self.sent
+            if one["type"] == "websocket.send"
+        ]
+
+    @property
+    def closed(self):
+        (one,) = [one for one in self.sent if one["type"] == "websocket.close"]
+        return one["code"], one["reason"]
+
+
+@asynccontextmanager
+async def proxied(talk, *, client=None, websockets=None, options=None, kept=0, **more):
+    """A client whose WebSocket is under way, the upstream that it leads to, and afterwards: nothing that is left."""
+    caller = client or Client()
+    async with asyncio.timeout(PATIENCE), Peer(talk) as peer, HTTPClient(peer.url, **(options or {})) as api:
+        app = ReverseProxy(api, websockets=websockets or WebSockets(ping_interval=None), **more)
+        task = asyncio.create_task(app(caller.scope, caller.receive, caller.send))
+        try:
+            yield caller, peer, task
+            await task
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        await peer.until(lambda: peer.open == kept)
+        slots = api.upstream.states.get(("ConcurrencyLimit", "default"))
+        assert slots is None or slots.taken == 0
+        assert api._under_way == 0
+
+
+class TestHandshake:
+    async def test_the_upstream_is_asked_first_and_chooses_the_subprotocol(self):
+        async def talk(line):
+            socket = Upstream(line)
+            await asyncio.sleep(0)
+            assert not client.sent
+            await socket.agree(
+                b"Sec-WebSocket-Protocol: superchat", b"Set-Cookie: a=1", b"Set-Cookie: b=2", b"Keep-Alive: 5"
+            )
+            await echoing(socket)
+
+        client = Client(target=b"/a%2Fb/?x=1&x=%20")
+        async with proxied(talk, client=client) as (client, peer, _):
+            accepted = await client.until("websocket.accept")
+            client.leave()
+        assert accepted["subprotocol"] == "superchat"
+        assert accepted["headers"] == [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+        (asked,) = peer.requests
+        assert (asked.method, asked.target) == ("GET", "/a%2Fb/?x=1&x=%20")
+        fields = dict(asked.headers)
+        assert {name.lower(): value for name, value in fields.items()}.items() >= dict(KEPT).items()
+        assert (asked.get(b"connection"), asked.get(b"upgrade")) == (b"Upgrade", b"websocket")
+        assert asked.get(b"sec-websocket-protocol") == b"chat, superchat"
+        assert asked.get(b"sec-websocket-version") == b"13"
+        assert asked.get(b"sec-websocket-key") not in {None, b"AAAAAAAAAAAAAAAAAAAAAA=="}
+        assert asked.get(b"sec-websocket-extensions") is None
+        assert asked.get(b"x-mine") is None
+        assert asked.get(b"x-forwarded-proto") == b"http"
+        assert asked.get(b"x-forwarded-for") == b"192.0.2.7"
+        assert asked.get(b"via") == b"1.1 fairlead"
+
+    async def test_each_has_a_key_of_its_own(self):
+        keys = set()
+        for _ in range(2):
+            async with proxied(upstream(echoing)) as (client, peer, _):
+                await client.until("websocket.accept")
+                client.leave()
+            keys.add(peer.requests[0].get(b"sec-websocket-key"))
+        assert len(keys) == 2
+
+    async def test_the_clients_policies_count(self):
+        async with proxied(upstream(echoing), options={"auth": ("ours", "secret")}) as (client, peer, _):
+            await client.until("websocket.accept")
+            client.leave()
+        assert peer.requests[0].get(b"authorization").startswith(b"Basic ")
+
+    @pytest.mark.parametrize("status", [b"403 Forbidden", b"503 Service Unavailable", b"302 Found", b"200 OK"])
+    async def test_a_refusal_is_relayed_and_not_asked_for_again(self, status):
+        async def talk(line):
+            while await line.head() is not None:
+                await line.say(answer(b"no", b"X-Why: 1", b"Connection: X-Hop", b"X-Hop: 1", status=status))
+
+        async with proxied(talk, kept=1) as (client, peer, task):
+            await task
+        start, body = client.sent
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", int(status[:3]))
+        assert dict(start["headers"]) == {b"x-why": b"1", b"content-length": b"2"}
+        assert body == {"type": "websocket.http.response.body", "body": b"no"}
+        assert len(peer.requests) == 1
+
+    async def test_a_server_that_knows_no_such_answer_is_told_to_close(self):
+        async def talk(line):
+            await line.head()
+            await line.say(answer(status=b"503 Busy"))
+
+        async with proxied(talk, client=Client(denies=False), kept=1) as (client, _, task):
+            await task
+        assert [one["type"] for one in client.sent] == ["websocket.close"]
+
+    @pytest.mark.parametrize("body", [bytes(DENIED + 1), b"half"])
+    async def test_of_a_refusal_that_is_too_long_or_breaks_off_the_status_is_told(self, body):
+        async def talk(line):
+            await line.head()
+            await line.say(b"HTTP/1.1 403 Forbidden\r\nContent-Encoding: gzip\r\nContent-Length: 9999999\r\n\r\n", body)
+            line.hang_up()
+
+        async with proxied(talk) as (client, _, task):
+            await task
+        start, end = client.sent
+        assert (start["status"], start["headers"], end["body"]) == (403, [(b"content-length", b"0")], b"")
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Accept: AAAA"),
+            (b"Connection: Upgrade", b"Upgrade: websocket"),
+            (b"Connection: keep-alive", b"Upgrade: websocket", b"Sec-WebSocket-Accept: %b"),
+            (b"Connection: Upgrade", b"Upgrade: h2c", b"Sec-WebSocket-Accept: %b"),
+            (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Accept: %b", b"Sec-WebSocket-Protocol: z"),
+            (
+                b"Connection: Upgrade",
+                b"Upgrade: websocket",
+                b"Sec-WebSocket-Accept: %b",
+                b"Sec-WebSocket-Extensions: permessage-deflate",
+            ),
+        ],
+    )
+    async def test_who_agrees_to_something_else_is_a_bad_gateway(self, lines):
+        async def talk(line):
+            seen = await line.head()
+            key = key_of(seen.get(b"sec-websocket-key"))
+            fields = b"\r\n".join(one.replace(b"%b", key) for one in lines)
+            await line.say(b"HTTP/1.1 101 Switching Protocols\r\n" + fields + b"\r\n\r\n")
+
+        async with proxied(talk) as (client, _, task):
+            await task
+        assert client.sent[0]["status"] == 502
+        assert b"http_protocol_error" in dict(client.sent[0]["headers"])[b"proxy-status"]
+
+    async def test_nobody_there_is_tried_again_and_then_a_bad_gateway(self):
+        async with HTTPClient(f"http://127.0.0.1:{closed_port()}", retry_delay=0.001) as api:
+            client = Client()
+            await ReverseProxy(api)(client.scope, client.receive, client.send)
+            assert client.sent[0]["status"] == 502
+            client, heard = Client(), []
+            api.upstream.sinks = (heard.append,)
+            await ReverseProxy(api)(client.scope, client.receive, client.send)
+            assert [type(one).__name__ for one in heard].count("Retried") == 2
+            client = Client()  # five failures in a row: its circuit is open
+            await ReverseProxy(api)(client.scope, client.receive, client.send)
+            assert client.sent[0]["status"] == 503
+            assert b"retry-after" in dict(client.sent[0]["headers"])
+
+    async def test_who_says_nothing_is_late_and_the_circuit_hears_of_it(self):
+        async def mute(line):
+            await line.gone()
+
+        policies = CircuitBreaker(consecutive=1), ConcurrencyLimit()
+        options = {"policies": policies}
+        async with proxied(mute, options=options, timeout=0.1) as (client, _, task):
+            await task
+        assert client.sent[0]["status"] == 504
+
+    async def test_a_handshake_that_was_sent_is_not_sent_again(self):
+        async def dropping(line):
+            await line.head()
+            line.reset()
+
+        async with proxied(dropping) as (client, peer, task):
+            await task
+        assert (client.sent[0]["status"], len(peer.requests)) == (502, 1)
+
+    async def test_a_client_that_leaves_meanwhile_is_asked_for_no_more(self):
+        async def slow(line):
+            await line.head()
+            client.leave(1006)
+            await line.gone()
+
+        client = Client()
+        async with proxied(slow, client=client):
+            pass
+        assert client.sent == []
+
+    async def test_a_client_that_speaks_early_is_heard_later(self):
+        async def slow(line):
+            client.say("early")
+            while not client.inbox.empty():
+                await moment()
+            await upstream(echoing)(line)
+
+        client = Client()
+        async with proxied(slow, client=client):
+            await client.until("websocket.send")
+            client.leave()
+        assert client.heard == ["early"]
+
+    async def test_a_client_that_is_gone_as_it_is_accepted(self):
+        async def talk(line):
+            socket = Upstream(line)
+            client.left = True
+            await socket.agree()
+
+        client = Client()
+        async with proxied(talk, client=client):
+            pass
+        assert client.sent == []
+
+    async def test_none_are_passed_on_where_none_are_wanted(self):
+        async with HTTPClient("http://upstream.test") as api:
+            client = Client()
+            await ReverseProxy(api, websockets=None)(client.scope, client.receive, client.send)
+        assert client.sent[0]["status"] == 403
+
+    async def test_another_engine_says_that_it_cannot(self, caplog):
+        async with HTTPClient("http://upstream.test", engine="httpx2") as api:
+            client = Client()
+            await ReverseProxy(api)(client.scope, client.receive, client.send)
+        assert client.sent[0]["status"] == 500
+        assert "native" in caplog.text
+
+    @pytest.mark.parametrize("wrong", [{"largest": 0}, {"largest": 1.5}, {"ping_interval": 0}, {"idle": True}])
+    def test_what_cannot_be_is_said(self, wrong):
+        with pytest.raises(ConfigError, match=f"WebSockets: {next(iter(wrong))}="):
+            WebSockets(**wrong)
+
+    async def test_its_deadline_is_that_of_the_handshake_alone(self):
+        async def patient(socket):
+            for _ in range(30):
+                await moment()
+            await socket.say(Opcode.TEXT, b"late")
+
+        async with proxied(upstream(patient), timeout=Timeout(total=0.2, read=0.1)) as (client, _, _):
+            await client.until("websocket.send")
+            client.leave()
+        assert client.heard == ["late"]
+
+
+class TestMessages:
+    async def test_text_stays_text_and_bytes_stay_bytes(self):
+        async with proxied(upstream(echoing)) as (client, _, _):
+            said = ["hello", b"hello", "", b"", "\u00fc\U0001f600", bytes(range(256)), "x" * 70_000, bytes(1 << 20)]
+            for one in said:
+                client.say(one)
+            await client.until("websocket.send", len(said))
+            client.leave()
+        assert client.heard == said
+        assert [type(one) for one in client.heard] == [type(one) for one in said]
+
+    async def test_fragments_are_put_together_also_within_a_character(self):
+        async def piecemeal(socket):
+            whole = "a\u00fc\U0001f600".encode()
+            await socket.say(Opcode.TEXT, whole[:2], fin=False)
+            await socket.say(Opcode.PING, b"between")
+            await socket.say(Opcode.CONT, b"", fin=False)
+            await socket.say(Opcode.CONT, whole[2:5], fin=False)
+            await socket.say(Opcode.CONT, whole[5:])
+            frame = await socket.frame()
+            assert (frame.opcode, bytes(frame.data)) == (Opcode.PONG, b"between")
+
+        async with proxied(upstream(piecemeal)) as (client, _, _):
+            await client.until("websocket.send")
+            client.leave()
+        assert client.heard == ["a\u00fc\U0001f600"]
+
+    async def test_more_than_any_body_may_have(self):
+        """The bound of a body is none of another protocol's bytes."""
+        async with proxied(upstream(echoing)) as (client, _, _):
+            for number in range(1, 18):
+                client.say(bytes(4 << 20))
+                await client.until("websocket.send", number)
+                client.sent[-1]["bytes"] = b""
+            client.leave()
+
+    async def test_a_message_of_the_upstreams_that_is_too_large(self):
+        async def large(socket):
+            await socket.say(Opcode.BINARY, bytes(100))
+            await socket.say(Opcode.BINARY, bytes(60), fin=False)
+            await socket.say(Opcode.CONT, bytes(41))
+
+        bound = WebSockets(largest=100, ping_interval=None)
+        async with proxied(upstream(large), websockets=bound) as (client, peer, _):
+            await client.until("websocket.close")
+        assert client.heard == [bytes(100)]
+        assert client.closed[0] == 1011
+        assert peer.words[0][:2] == (1009).to_bytes(2, "big")
+
+    @pytest.mark.parametrize("data", [bytes(101), "x" * 101, "\u00fc" * 51])
+    async def test_a_message_of_the_clients_that_is_too_large(self, data):
+        bound = WebSockets(largest=100, ping_interval=None)
+        async with proxied(upstream(), websockets=bound) as (client, peer, _):
+            client.say("\u00fc" * 50)
+            client.say(data)
+            await client.until("websocket.close")
+        assert client.closed[0] == 1009
+        assert peer.words == [(1001).to_bytes(2, "big")]
+
+    @pytest.mark.parametrize("parts", [[b"\xff"], [b"\xf0\x9f", b"x"], [b"fine", b"\xed\xa0\x80"]])
+    async def test_text_that_is_no_utf8(self, parts):
+        async def broken(socket):
+            first, *rest = parts
+            await socket.say(Opcode.TEXT, first, fin=not rest)
+            for number, part in enumerate(rest, 1):
+                await socket.say(Opcode.CONT, part, fin=number == len(rest))
+
+        async with proxied(upstream(broken)) as (client, peer, _):
+            await client.until("websocket.close")
+        assert (client.heard, client.closed[0]) == ([], 1011)
+        assert peer.words == [(1007).to_bytes(2, "big")]
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"\x83\x00",
+            b"\xc1\x00",
+            b"\x81\x80abcd",
+            b"\x80\x00",
+            b"\x09\x00",
+            b"\x89\x7e\x00\x7e" + bytes(126),
+            b"\x88\x01x",
+        ],
+    )
+    async def test_frames_that_are_none(self, raw):
+        async def broken(socket):
+            await socket.say(Opcode.TEXT, b"before")
+            await socket.line.say(raw)
+
+        async with proxied(upstream(broken)) as (client, peer, _):
+            await client.until("websocket.close")
+        assert (client.heard, client.closed[0]) == (["before"], 1011)
+        assert peer.words[0][:2] == (1002).to_bytes(2, "big")
+
+    async def test_what_is_in_the_frames_is_in_no_log(self, caplog):
+        caplog.set_level(logging.DEBUG)
+        async with proxied(upstream(echoing)) as (client, _, _):
+            client.say("topsecret")
+            await client.until("websocket.send")
+            client.leave()
+        assert {one.name for one in caplog.records} >= {"fairlead"}
+        assert not [one for one in caplog.records if one.name != "websockets.server" and "secret" in one.getMessage()]
+
+
+class TestEnds:
+    @pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 1012, 1014, 3000, 4999])
+    async def test_a_code_and_its_reason_go_both_ways(self, code):
+        async with proxied(upstream()) as (client, peer, _):
+            await client.until("websocket.accept")
+            client.leave(code, "f\u00fcr immer")
+        assert peer.words == [code.to_bytes(2, "big") + "f\u00fcr immer".encode()]
+
+        async def closing(socket):
+            await socket.close(code, "f\u00fcr immer")
+
+        async with proxied(upstream(closing)) as (client, peer, _):
+            await client.until("websocket.close")
+        assert client.closed == (code, "f\u00fcr immer")
+        assert peer.words == [code.to_bytes(2, "big") + "f\u00fcr immer".encode()], "the close was not answered"
+
+    @pytest.mark.parametrize(
+        ("left", "told"),
+        [(1005, b""), (None, b""), (1006, b"\x03\xe9"), (1015, b"\x03\xe9"), (0, b""), (2000, b"\x03\xe9")],
+    )
+    async def test_codes_that_are_never_sent(self, left, told):
+        async with proxied(upstream()) as (client, peer, _):
+            await client.until("websocket.accept")
+            client.leave(left, "" if left is None else "why")
+        assert peer.words[0][:2] == told
+
+    async def test_a_close_without_a_code_is_a_normal_one(self):
+        async def closing(socket):
+            await socket.close(1005)
+
+        async with proxied(upstream(closing)) as (client, _, _):
+            await client.until("websocket.close")
+        assert client.closed == (1000, "")
+
+    @pytest.mark.parametrize("way", ["hang_up", "reset"])
+    async def test_an_upstream_that_vanishes(self, way):
+        async def vanishing(socket):
+            await socket.say(Opcode.TEXT, b"first")
+            await socket.frame()
+            getattr(socket.line, way)()
+
+        heard = []
+        async with proxied(upstream(vanishing), options={"sinks": (heard.append,)}) as (client, _, _):
+            await client.until("websocket.send")
+            client.say("go")
+            await client.until("websocket.close")
+        assert client.heard == ["first"]
+        assert client.closed == (1011, "the upstream is gone")
+        (finished,) = [one for one in heard if type(one).__name__ == "Finished"]
+        assert isinstance(finished.error, Disconnected)
+
+    async def test_what_the_client_said_last_arrives_before_its_close(self):
+        seen = []
+
+        async def noting(socket):
+            seen.extend([bytes((await socket.frame()).data) for _ in range(3)])
+
+        async with proxied(upstream(noting)) as (client, peer, _):
+            await client.until("websocket.accept")
+            for one in ("a", "b", "c"):
+                client.say(one)
+            client.leave(1000)
+        assert (seen, peer.words) == ([b"a", b"b", b"c"], [(1000).to_bytes(2, "big")])
+
+    async def test_an_upstream_that_never_answers_a_close_is_left(self):
+        async def deaf(socket):
+            await socket.line.gone()
+
+        async with proxied(upstream(deaf)) as (client, _, _):
+            await client.until("websocket.accept")
+            client.leave()
+
+    async def test_a_client_that_leaves_while_the_upstream_takes_nothing(self):
+        async def deaf(socket):
+            socket.line.writer.transport.pause_reading()
+            await socket.line.peer.until(lambda: bool(socket.line.peer.words))
+            socket.line.writer.transport.resume_reading()
+
+        async with proxied(upstream(deaf)) as (client, peer, task):
+            await client.until("websocket.accept")
+            for _ in range(2):
+                client.say(bytes(12 << 20))
+            while not client.inbox.empty():
+                await moment()
+            client.leave()
+            await task
+            peer.words.append(b"left")
+            peer.note()
+
+    async def test_a_client_that_takes_nothing_holds_the_upstream_back(self):
+        sent = []
+
+        async def flooding(socket):
+            while True:
+                await socket.say(Opcode.BINARY, bytes(64 * 1024))
+                sent.append(None)
+                socket.line.peer.note()
+
+        client = Client(slow=asyncio.Event())
+        async with proxied(upstream(flooding), client=client) as (client, _, task):
+            before = -1
+            while before != len(sent):
+                before = len(sent)
+                for _ in range(10):
+                    await moment()
+            assert 0 < len(sent) < 500  # what the buffers of two sockets hold
+            assert client.heard == []
+            client.leave()
+            await task
+
+    async def test_pings_find_out_who_is_gone(self):
+        pings = []
+
+        async def silent(socket):
+            pings.append((await socket.frame()).opcode)
+
+        soon = WebSockets(ping_interval=0.05)
+        async with proxied(upstream(silent), websockets=soon) as (client, _, _):
+            await client.until("websocket.close")
+        assert pings == [Opcode.PING]
+        assert client.closed[0] == 1011
+
+    async def test_who_answers_pings_stays(self):
+        async def ponging(socket):
+            for _ in range(4):
+                frame = await socket.frame()
+                assert frame.opcode is Opcode.PING
+                await socket.say(Opcode.PONG, bytes(frame.data))
+            await socket.close(1000)
+
+        async with proxied(upstream(ponging), websockets=WebSockets(ping_interval=0.05)) as (client, _, _):
+            await client.until("websocket.close")
+        assert client.closed[0] == 1000
+
+    async def test_a_client_that_takes_nothing_is_no_fault_of_an_upstream_that_is_not_read(self):
+        async def full(socket):
+            for _ in range(100):
+                await socket.say(Opcode.BINARY, bytes(64 * 1024))
+
+        client = Client(slow=asyncio.Event())
+        async with proxied(upstream(full), client=client, websockets=WebSockets(ping_interval=0.03)) as (client, _, _):
+            for _ in range(20):
+                await moment()
+            client.slow.set()
+            await client.until("websocket.send", 100)
+            client.leave()
+
+    async def test_silence_ends_it_where_that_is_wanted(self):
+        async def ponging(socket):
+            while (frame := await socket.frame()).opcode is Opcode.PING:
+                await socket.say(Opcode.PONG, bytes(frame.data))
+            socket.line.peer.words.append(bytes(frame.data))
+
+        bounds = WebSockets(idle=0.2, ping_interval=0.02)
+        async with proxied(upstream(ponging), websockets=bounds) as (client, peer, _):
+            await client.until("websocket.close")
+        assert client.closed == (1001, "idle")
+        assert peer.words == [(1001).to_bytes(2, "big") + b"idle"]
+
+    async def test_a_client_of_ours_that_is_closed_says_that_it_comes_back(self):
+        async with Peer(upstream()) as peer, asyncio.timeout(PATIENCE):
+            api = HTTPClient(peer.url)
+            client = Client()
+            task = asyncio.create_task(ReverseProxy(api)(client.scope, client.receive, client.send))
+            await client.until("websocket.accept")
+            await api.close(drain=0)
+            await task
+            assert client.closed == (1012, "")
+            await peer.empty()
+
+    @pytest.mark.parametrize("place", ["receive", "send"])
+    async def test_what_the_server_raises_is_the_servers_to_know(self, place):
+        async def speaking(socket):
+            await socket.say(Opcode.TEXT, b"hello")
+
+        class Broken(Client):
+            async def receive(self):
+                message = await super().receive()
+                if message.get("text") == "raise":
+                    raise RuntimeError(place)
+                return message
+
+            async def send(self, message):
+                if place == "send" and message["type"] == "websocket.send":
+                    raise RuntimeError(place)
+                await super().send(message)
+
+        with pytest.raises(RuntimeError, match=place):
+            async with proxied(upstream(speaking), client=Broken()) as (client, _, _):
+                await client.until("websocket.accept")
+                if place == "receive":
+                    client.say("raise")
+
+    def test_a_cancellation_anywhere_leaves_nothing(self):
+        async def story(step):
+            async def talk(line):
+                socket = Upstream(line)
+                await socket.agree()
+                await echoing(socket)
+
+            client = Client()
+
+            async def work(api):
+                app = asyncio.create_task(ReverseProxy(api)(client.scope, client.receive, client.send))
+                try:
+                    await client.until("websocket.accept")
+                    client.say("one")
+                    await client.until("websocket.send")
+                    client.say(b"two")
+                    client.leave()
+                    await app
+                finally:
+                    app.cancel()
+                    await asyncio.wait({app})
+
+            async with Peer(talk) as peer, HTTPClient(peer.url) as api:
+                await step(work(api))
+                await peer.empty()
+                slots = api.upstream.states["ConcurrencyLimit", "default"]
+                assert (slots.taken, api._under_way) == (0, 0)
+                ours = asyncio.all_tasks() - peer.tasks - {asyncio.current_task()}
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                assert not {task for task in ours if not task.done()}
+
+        assert at_every_step(story, real=True) > 30
+
+
+class TestServed:
+    async def test_a_real_client_through_a_real_server(self):
+        async with Peer(upstream(echoing)) as peer, asyncio.timeout(PATIENCE):
+            app = ReverseProxy(HTTPClient(peer.url))
+            async with served(app) as port:
+                async with connect(f"ws://127.0.0.1:{port}/", max_size=None) as socket:
+                    for said in ("hello", b"\x00", "\u00fc" * 100_000, bytes(1 << 20)):
+                        await socket.send(said)
+                        assert await socket.recv() == said
+                assert socket.close_code == 1000
+            assert peer.words == [(1000).to_bytes(2, "big")]
+
+    async def test_a_refusal_reaches_it(self):
+        async def talk(line):
+            await line.head()
+            await line.say(answer(b"members only", status=b"403 Forbidden"))
+
+        async with Peer(talk) as peer, asyncio.timeout(PATIENCE), served(ReverseProxy(HTTPClient(peer.url))) as port:
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(f"ws://127.0.0.1:{port}/")
+        response = refused.value.response
+        assert (response.status_code, response.body) == (403, b"members only")
+
+    async def test_a_server_that_stops_ends_them_all(self):
+        async with Peer(upstream(echoing)) as peer, asyncio.timeout(PATIENCE):
+            async with served(ReverseProxy(HTTPClient(peer.url))) as port:
+                socket = await connect(f"ws://127.0.0.1:{port}/")
+                await socket.send("hello")
+                assert await socket.recv() == "hello"
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+            assert socket.close_code == 1012
+            await peer.empty()
+        assert peer.words == [(1012).to_bytes(2, "big")]
+
+
+class Wire:
+    """A raw connection that gives these bytes, and keeps what is written."""
+
+    def __init__(self, chunks):
+        self.chunks = list(chunks)
+        self.written = b""
+
+    async def read(self):
+        return self.chunks.pop(0) if self.chunks else b""
+
+    async def write(self, data):
+        self.written += data
+
+    def close(self):
+        """Nothing is open."""
+
+    def outlive(self):
+        """It has no bounds."""
+
+
+messages = st.lists(st.one_of(st.text(max_size=50), st.binary(max_size=300)), max_size=6)
+
+
+class TestFrames:
+    @given(messages, st.randoms(use_true_random=False), st.integers(1, 40))
+    def test_messages_are_the_same_however_they_are_cut(self, said, random, most):
+        raw = b""
+        for one in said:
+            data = one.encode() if isinstance(one, str) else one
+            cuts = sorted(random.randint(0, len(data)) for _ in range(random.randint(0, 3)))
+            parts = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+            for number, part in enumerate(parts):
+                kind = Opcode.TEXT if isinstance(one, str) else Opcode.BINARY
+                opcode = Opcode.CONT if number else kind
+                raw += Frame(opcode, part, number == len(parts) - 1).serialize(mask=False)
+                if random.random() < 0.2:
+                    raw += Frame(Opcode.PING, b"?").serialize(mask=False)
+        raw += Frame(Opcode.CLOSE, Close(1000, "").serialize()).serialize(mask=False)
+        chunks = []
+        while raw:
+            size = random.randint(1, most)
+            chunks.append(raw[:size])
+            raw = raw[size:]
+
+        async def heard():
+            got = Messages(Wire(chunks), Request("GET", "http://x.test/"), None)
+            found = []
+            while (one := await got.receive()) is not None:
+                found.append(one)
+            return found, got.ended
+
+        found, ended = asyncio.run(heard())
+        assert found == said
+        assert ended[:2] == (1000, "")
+
+    @given(st.integers(0, 6000))
+    def test_a_code_is_sent_only_where_every_library_takes_it(self, code):
+        assert sendable(code) == (code in EXTERNAL_CLOSE_CODES or 3000 <= code < 5000)
+
+    @given(st.text(max_size=300))
+    def test_a_reason_always_fits(self, reason):
+        short = cut(reason)
+        assert len(short.encode()) <= REASON
+        assert short == reason or not reason.isascii() or reason.startswith(short)
+
+    async def test_pongs_wait_behind_a_message_that_is_not_taken(self):
+        """Whoever waits to say a pong would not read, and an upstream that is not read may take nothing."""
+        taken = asyncio.Event()
+
+        class Stuck(Wire):
+            async def write(self, data):
+                self.written += data
+                await taken.wait()
+
+        wire = Stuck([Frame(Opcode.PING, b"1").serialize(mask=False), Frame(Opcode.TEXT, b"on").serialize(mask=False)])
+        talk = Messages(wire, Request("GET", "http://x.test/"), None)
+        sending = asyncio.create_task(talk.send("stuck"))
+        await asyncio.sleep(0)
+        before = len(wire.written)
+        assert await talk.receive() == "on"
+        assert len(wire.written) == before
+        taken.set()
+        await sending
+        assert len(wire.written) == before + 2 + 4 + 1
