@@ -17,6 +17,7 @@ from fairlead.fastapi.inject import provide
 from fairlead.fastapi.install import hear, install
 from fairlead.fastapi.live import KEY, Live
 from fairlead.fastapi.vitals import failure, watch
+from fairlead.offload import close as close_offload
 from fairlead.policies.deadline import HEADER
 from fairlead.settings import make
 from fairlead.url import shown
@@ -61,6 +62,7 @@ def lifespan(
         live.draining = False
         closing = _Closing(drain)
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(close_offload)
             overridden = getattr(app, "dependency_overrides", ())
             absent: set[Any] = set()
             for client in clients:
