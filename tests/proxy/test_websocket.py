@@ -5,6 +5,7 @@ import logging
 from base64 import b64encode
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha1
 
 import pytest
@@ -22,8 +23,8 @@ from fairlead.policies import CircuitBreaker, ConcurrencyLimit
 from fairlead.proxy import ReverseProxy, conversation
 from fairlead.proxy.frames import REASON, Messages, cut, sendable
 from fairlead.proxy.websocket import DENIED, WebSockets
-from fairlead.testing import at_every_step
-from peers import PATIENCE, Line, Peer, answer, closed_port, moment
+from fairlead.testing import at_every_await, at_every_step
+from peers import PATIENCE, Line, Peer, answer, closed_port, loops, moment
 from served import served
 
 KEPT = (b"cookie", b"session=1"), (b"origin", b"https://shop.test"), (b"authorization", b"Bearer x")
@@ -709,39 +710,62 @@ class TestEnds:
                 if place == "receive":
                     client.say("raise")
 
-    def test_a_cancellation_anywhere_leaves_nothing(self):
-        async def story(step):
-            async def talk(line):
-                socket = Upstream(line)
-                await socket.agree()
-                await echoing(socket)
 
-            client = Client()
+async def told(cut, *, ends):
+    """One WebSocket, whose application is cut: whatever happens to it, its connection, its slot and its tasks are gone."""
+    client = Client()
 
-            async def work(api):
-                app = asyncio.create_task(ReverseProxy(api)(client.scope, client.receive, client.send))
-                try:
-                    await client.until("websocket.accept")
-                    client.say("one")
-                    await client.until("websocket.send")
-                    client.say(b"two")
-                    client.leave()
-                    await app
-                finally:
-                    app.cancel()
-                    await asyncio.wait({app})
+    async def talking():
+        await client.until("websocket.accept")
+        client.say("one")
+        await client.until("websocket.send")
+        client.say(b"two")
+        if ends == "client":
+            client.leave()
 
-            async with Peer(talk) as peer, HTTPClient(peer.url) as api:
-                await step(work(api))
-                await peer.empty()
-                slots = api.upstream.states["ConcurrencyLimit", "default"]
-                assert (slots.taken, api._under_way) == (0, 0)
-                ours = asyncio.all_tasks() - peer.tasks - {asyncio.current_task()}
-                for _ in range(10):
-                    await asyncio.sleep(0)
-                assert not {task for task in ours if not task.done()}
+    async def talk(line):
+        socket = Upstream(line)
+        await socket.agree()
+        if ends == "client":
+            await echoing(socket)
+            return
+        for _ in range(2):
+            await socket.say(Opcode.TEXT, bytes((await socket.frame()).data))
+        await socket.say(Opcode.PING, b"?")
+        await socket.close(1000)
+        while await socket.frame() is not None:
+            pass
 
-        assert at_every_step(story, real=True) > 30
+    async with asyncio.timeout(PATIENCE), Peer(talk) as peer, HTTPClient(peer.url, max_retries=0) as api:
+        driver = asyncio.create_task(talking())
+        app = ReverseProxy(api, websockets=WebSockets(ping_interval=0.01, idle=0.1))
+        try:
+            await cut(app(client.scope, client.receive, client.send))
+        finally:
+            driver.cancel()
+            await asyncio.wait({driver})
+        await peer.empty()
+        slots = api.upstream.states["ConcurrencyLimit", "default"]
+        assert (slots.taken, api._under_way) == (0, 0)
+        left = asyncio.all_tasks() - peer.tasks - {asyncio.current_task()}
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not {task for task in left if not task.done()}
+
+
+class TestTorture:
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch):
+        monkeypatch.setattr(conversation, "CLOSING", 0.01)
+
+    @pytest.mark.parametrize("ends", ["client", "upstream"])
+    def test_a_cancellation_at_any_step_leaves_nothing(self, ends):
+        assert at_every_step(partial(told, ends=ends), real=True) > 50
+
+    @pytest.mark.parametrize("loop", loops())
+    @pytest.mark.parametrize("ends", ["client", "upstream"])
+    def test_whatever_happens_at_any_await_leaves_nothing(self, loop, ends):
+        assert at_every_await(partial(told, ends=ends), loop_factory=loop) > 50
 
 
 class TestServed:
