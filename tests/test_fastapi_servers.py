@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from fairlead.client import HTTPClient
 from fairlead.fastapi import Named, Use, lifespan, passthrough
 from fairlead.policies import CookieJar
 from fairlead.testing import script
-from peers import PATIENCE, Peer, answer, moment, mute
+from peers import PATIENCE, Peer, answer, closed_port, moment, mute
 from servers import SERVERS, serving
 
 on_each_server = pytest.mark.parametrize("server", SERVERS)
@@ -104,6 +105,41 @@ async def test_clients_open_before_the_first_request_and_close_after_the_last(se
         assert (await ask(port, "/health/ready")).json()["ready"] is True
         assert list((await ask(port, "/health")).json()["services"]) == ["eu", "us"]
     assert log == ["eu opened", "us opened", "own opened", "asked", "own closed", "us closed", "eu closed"]
+
+
+BROKEN = """
+from fastapi import FastAPI
+from fairlead import HTTPClient
+from fairlead.fastapi import lifespan
+
+class Weather(HTTPClient, base_url="http://127.0.0.1:{port}/v1"):
+    pass
+
+app = FastAPI(lifespan=lifespan(Weather, eager=True))
+"""
+COMMANDS = {
+    "uvicorn": "broken:app --port {port}",
+    "granian": "broken:app --interface asgi --port {port}",
+    "hypercorn": "broken:app --bind 127.0.0.1:{port}",
+}
+
+
+@on_each_server
+async def test_a_server_does_not_start_without_who_is_asked_at_the_start(server, tmp_path):
+    pytest.importorskip(server)
+    nobody = closed_port()
+    (tmp_path / "broken.py").write_text(BROKEN.format(port=nobody))
+    command = [sys.executable, "-m", server, *COMMANDS[server].format(port=closed_port()).split()]
+    running = await asyncio.create_subprocess_exec(
+        *command, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        async with asyncio.timeout(4 * PATIENCE):
+            said, _ = await running.communicate()
+    finally:
+        if running.returncode is None:
+            running.kill()
+    assert f"Weather at http://127.0.0.1:{nobody}/v1 is not healthy: ConnectFailed" in said.decode()
 
 
 @on_each_server
