@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fairlead import composed
+from fairlead.body import from_json
 from fairlead.core import Pipeline, Policy, Send, Upstream
 from fairlead.keywords import DEFAULT, Auth, Default, for_one_call
+from fairlead.message import Response
 
 if TYPE_CHECKING:
     from fairlead.policies import CookieJar
@@ -42,7 +44,7 @@ class Bound:
         asked = auth, retry, hedge, fallback, follow_redirects, cookies
         if cookies is not DEFAULT and cookies is not None:  # a jar lives no longer than whoever made it keeps it
             return self._made(*asked)
-        key = (*asked, _exactly(fallback))
+        key = auth, retry, hedge, fallback if fallback is DEFAULT else _told(fallback), follow_redirects, cookies
         try:
             known = self._kept.get(key)
         except TypeError:  # a recipe that cannot be hashed is bound for each call
@@ -88,8 +90,10 @@ class Bound:
         return pipeline.bind(self._engine, self._upstream)
 
 
-def _exactly(answer: Any) -> Any:
-    """What tells an answer from one that Python takes for its equal, and JSON does not: 1 from True, within tuples too."""
+def _told(answer: Any) -> Any:
+    """What a fallback is kept under: a value as its JSON, which tells 1 from True, and a list by what is in it now."""
     if getattr(answer, "place", None) == "Fallback":
-        return _exactly(answer.answers)
-    return tuple([_exactly(part) for part in answer]) if isinstance(answer, tuple) else type(answer)
+        return answer.on, tuple([_told(one) for one in answer.answers])
+    if answer is None or callable(answer) or isinstance(answer, Response) or hasattr(answer, "instead"):
+        return answer
+    return from_json(answer)
