@@ -59,7 +59,8 @@ class Upstream:
         self.frames: list[Frame] = []
 
     async def agree(self, *fields: bytes) -> None:
-        seen = await self.line.head()
+        if (seen := await self.line.head()) is None:
+            raise ConnectionResetError
         lines = b"".join(field + b"\r\n" for field in fields)
         await self.line.say(
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n"
@@ -213,7 +214,12 @@ class TestHandshake:
             await asyncio.sleep(0)
             assert not client.sent
             await socket.agree(
-                b"Sec-WebSocket-Protocol: superchat", b"Set-Cookie: a=1", b"Set-Cookie: b=2", b"Keep-Alive: 5"
+                b"Date: Sun, 22 Nov 2026 11:00:00 GMT",
+                b"Server: x",
+                b"Sec-WebSocket-Protocol: superchat",
+                b"Set-Cookie: a=1",
+                b"Set-Cookie: b=2",
+                b"Keep-Alive: 5",
             )
             await echoing(socket)
 
@@ -347,6 +353,28 @@ class TestHandshake:
         async with proxied(dropping) as (client, peer, task):
             await task
         assert (client.sent[0]["status"], len(peer.requests)) == (502, 1)
+
+    async def test_a_kept_connection_that_had_died_is_not_the_clients_concern(self):
+        async def once(line):
+            if line.peer.accepted > 1:
+                await upstream(echoing)(line)
+                return
+            await line.head()
+            await line.say(answer(status=b"403 Forbidden"))
+            await line.head()
+            line.hang_up()
+
+        async with Peer(once) as peer, HTTPClient(peer.url) as api, asyncio.timeout(PATIENCE):
+            app = ReverseProxy(api)
+            refused = Client()
+            await app(refused.scope, refused.receive, refused.send)
+            assert refused.sent[0]["status"] == 403
+            client = Client()
+            task = asyncio.create_task(app(client.scope, client.receive, client.send))
+            await client.until("websocket.accept")
+            client.leave()
+            await task
+        assert (peer.accepted, len(peer.requests)) == (2, 3)
 
     async def test_a_client_that_leaves_meanwhile_is_asked_for_no_more(self):
         async def slow(line):
@@ -730,7 +758,9 @@ async def told(cut, *, ends):
             await echoing(socket)
             return
         for _ in range(2):
-            await socket.say(Opcode.TEXT, bytes((await socket.frame()).data))
+            if (frame := await socket.frame()) is None:
+                return
+            await socket.say(Opcode.TEXT, bytes(frame.data))
         await socket.say(Opcode.PING, b"?")
         await socket.close(1000)
         while await socket.frame() is not None:
@@ -770,7 +800,12 @@ class TestTorture:
 
 class TestServed:
     async def test_a_real_client_through_a_real_server(self):
-        async with Peer(upstream(echoing)) as peer, asyncio.timeout(PATIENCE):
+        async def dated(line):
+            socket = Upstream(line)
+            await socket.agree(b"Date: Sun, 22 Nov 2026 11:00:00 GMT", b"Server: x")
+            await echoing(socket)
+
+        async with Peer(dated) as peer, asyncio.timeout(PATIENCE):
             app = ReverseProxy(HTTPClient(peer.url))
             async with served(app) as port:
                 async with connect(f"ws://127.0.0.1:{port}/", max_size=None) as socket:

@@ -163,7 +163,7 @@ def _onward(close: Close) -> Close:
 def _back(close: Close) -> Close:
     """As the client is told it. An upstream that vanished, or spoke nonsense, is an error of the server's (1011).
 
-    Not a bad gateway (1014): Chrome and others take that for nonsense of its own.
+    Not a bad gateway (1014): it came after the RFC, and libraries that do not know it (wsproto is one) take it for a broken close.
     """
     if close.fault is not None:
         restarts = isinstance(close.fault, ConfigError)

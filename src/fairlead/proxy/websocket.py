@@ -33,6 +33,8 @@ DENYING: Final = 2.0
 DENIED: Final = 1024 * 1024
 """Bytes of an upstream's refusal that are passed on; of a longer one, the status and the fields alone."""
 _OWN: Final = b"sec-websocket-"
+_SERVERS: Final = frozenset((b"date", b"server", b"content-length"))
+"""Fields of a 101 that servers add by themselves; uvicorn fails where `Date` is there already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +168,7 @@ def _accepted(shake: Any, response: Response) -> dict[str, Any]:
     return {
         "type": "websocket.accept",
         "subprotocol": shake.subprotocol,
-        "headers": [pair for pair in fields if pair[0] != b"content-length" and not pair[0].startswith(_OWN)],
+        "headers": [pair for pair in fields if pair[0] not in _SERVERS and not pair[0].startswith(_OWN)],
     }
 
 
@@ -183,8 +185,7 @@ async def _refused(scope: Scope, response: Response, send: Send) -> None:
                     break
     except (FairleadError, TimeoutError):
         whole = False
-    finally:
-        response.close()
+    response.close()  # its slot is free before the client has read this
     if not whole:
         body.clear()
         fields = [pair for pair in fields if not pair[0].startswith(b"content-")]

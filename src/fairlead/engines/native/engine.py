@@ -17,7 +17,7 @@ from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
 from fairlead.engines.native.dial import Dialer
-from fairlead.engines.native.head import encode
+from fairlead.engines.native.head import asks, encode
 from fairlead.engines.native.streamed import Streamed, Switched
 from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
@@ -64,7 +64,9 @@ class Native:
             await connection.begin(call, head, started)
         except Disconnected:
             connection.give_up()
-            if not (connection.silent and request.idempotent and request.replayable):
+            # What another protocol would have begun on it has died with it.
+            again = request.idempotent or asks(request, "upgrade")
+            if not (again and connection.silent and request.replayable):
                 raise
             # A kept connection that had died unseen: once more, on a new one (RFC 9112 section 9.3.1).
             connection = await self._again(call, head, started)
