@@ -203,7 +203,8 @@ class Offload:
 
     def explain(self) -> str:
         """How many at once, and how the others wait, in words."""
-        kind = "processes" if self._by_process else "threads"
+        kind = "process" if self._by_process else "thread"
+        kind += "" if self.limit == 1 else "es" if self._by_process else "s"
         line = "" if self._bound == inf else f" of at most {self._bound}"
         bound = "" if self.timeout is None else f" {self.timeout:g} s or"
         return f"{self.name}: {self.limit} {kind}; the rest wait in a line{line}, no longer than{bound} their deadline"
