@@ -37,6 +37,8 @@ TIMEOUT: Final = Timeout(total=None, attempt=60.0, connect=10.0, read=60.0, writ
 """Of a proxy: no bound on the whole, as a stream has none, and 60 s of silence (nginx's `proxy_read_timeout`)."""
 SMALL: Final = 64 * 1024
 """Bytes of a body that is read before it is sent on, so that it can be sent again."""
+VERSIONS: Final = {"1.0": "1.0", "1": "1.0", "1.1": "1.1", "2": "2", "3": "3"}
+"""As servers name them. Some parsers also let "0.9", "2.0" and "9.9" through, in the clothes of HTTP/1; none of them is."""
 ALLOWED: Final = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
 _PSEUDONYM: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
@@ -72,7 +74,7 @@ class ReverseProxy:
     ) -> None:
         self.client = client
         self.via = via
-        self._origin = self._check(buffer)
+        self._origin = self._check(buffer, strip)
         self._timeout = Timeout.of(timeout)
         # While a caller sends, no time runs for the answer: its own pace is no fault of the upstream's.
         self._uploading = replace(self._timeout, attempt=None)
@@ -80,7 +82,7 @@ class ReverseProxy:
         self._websockets = websockets
         self._preserve = preserve_host
         self._tale = Tale(trusted, forwarded)
-        self._via = {version: (b"via", f"{version} {via}".encode()) for version in ("1.0", "1.1", "2", "3")}
+        self._via = {version: (b"via", f"{version} {via}".encode()) for version in VERSIONS.values()}
         self._loop = re.compile(rf"(?:^|[\s,]){re.escape(via)}(?:$|[\s,;(])", re.IGNORECASE | re.ASCII).search
         # What every request of the client has because it was told so, and not because the library has it.
         own = default_headers(None).raw
@@ -94,7 +96,7 @@ class ReverseProxy:
         follows = any(getattr(policy, "place", None) == "Redirect" for policy in client.pipeline.policies)
         self._otherwise: dict[str, Any] = {"follow_redirects": False} if follows else {}
 
-    def _check(self, buffer: int) -> Origin:
+    def _check(self, buffer: int, strip: object) -> Origin:
         client: Any = self.client
         if not isinstance(client, BaseAPIClient):
             raise ConfigError(f"ReverseProxy: {type(client).__name__} is no client: pass HTTPClient(...)")
@@ -108,6 +110,8 @@ class ReverseProxy:
             )
         if _PSEUDONYM(self.via) is None:
             raise ConfigError(f"ReverseProxy: via={self.via!r} is no name: use letters, digits and hyphens")
+        if isinstance(strip, str):
+            raise ConfigError(f"ReverseProxy: strip={strip!r} is one string: pass prefixes, ({strip!r},)")
         if type(buffer) is not int or buffer < 0:
             raise ConfigError(f"ReverseProxy: buffer={buffer!r} is not a number of bytes from 0 on")
         origin: Origin = client._origin
@@ -186,7 +190,8 @@ class ReverseProxy:
             raise Refusal(405, "http_request_denied", f"{method} is not passed on", ALLOWED)
         inward = Inward(scope["headers"], self._verdicts)
         said = inward.said
-        version = scope.get("http_version", "1.1")
+        if (version := VERSIONS.get(scope.get("http_version", "1.1"))) is None:
+            raise Refusal(505, "http_request_error", "a version of HTTP that is not passed on")
         name = host(said, version)
         pairs = inward.kept
         if (via := said.get(b"via")) is not None:
@@ -197,7 +202,7 @@ class ReverseProxy:
         if (hops := said.get(b"max-forwards")) is not None:
             pairs.append((b"max-forwards", _one_less(method, hops)))
         where, prefix = target(scope, self.client._base, self._params)
-        pairs.append(self._via.get(version) or (b"via", f"{version} {self.via}".encode()))
+        pairs.append(self._via[version])
         client = scope.get("client")
         peer = client[0] if client is not None else None
         tale = self._tale

@@ -97,12 +97,17 @@ async def relay(response: Response, head: list[Pair], length: int, method: str, 
     try:
         await send({"type": "http.response.start", "status": status, "headers": head})
         if not bare:
-            async for chunk in response.aiter_raw():
-                length -= len(chunk)
-                if length:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                else:
-                    body = chunk  # the upstream is done, and its slot and connection are free before the caller has read this
+            chunks: Any = response.aiter_raw()
+            try:
+                async for chunk in chunks:
+                    length -= len(chunk)
+                    if length:
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    else:  # the upstream is done: its slot and connection are free before the caller has read this
+                        body = chunk
+            except BaseException:
+                await chunks.aclose()
+                raise
         await send({"type": "http.response.body", "body": body, "more_body": False})
     except OSError as error:
         if isinstance(error, FairleadError):
