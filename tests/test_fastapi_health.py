@@ -12,16 +12,18 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
 
 from calls import now
 from fairlead.client import HTTPClient
 from fairlead.core import Upstream
 from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, DeadlineExceeded, Disconnected, FairleadError
-from fairlead.fastapi import install, lifespan
+from fairlead.fastapi import Use, install, lifespan
 from fairlead.fastapi.vitals import LAST, Seen, Vitals, report
 from fairlead.message import Response
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
+from peers import Peer, answer, says
 
 
 class Weather(HTTPClient, base_url="http://weather.test", max_retries=0):
@@ -507,6 +509,93 @@ def test_a_path_that_is_taken_stays_whose_it_is():
     with TestClient(app) as caller:
         assert caller.get("/health/ready").json() == "mine"
         assert caller.get("/health/live").json() == {"live": True}
+
+
+def test_what_takes_every_path_does_not_take_these():
+    """Probed there, the page of a website would say that everything is well."""
+
+    async def page(scope, receive, send):
+        await PlainTextResponse("page")(scope, receive, send)
+
+    mounted, routed = FastAPI(lifespan=lifespan(weather(503))), FastAPI(lifespan=lifespan(weather(503)))
+    mounted.mount("/files", page)
+    mounted.mount("/", page)
+
+    @routed.get("/{path:path}")
+    async def route(path: str):
+        return "page"
+
+    for app in (mounted, routed):
+        with TestClient(app) as caller:
+            assert caller.get("/health").status_code == 503
+            assert caller.get("/health/live").json() == {"live": True}
+            assert caller.get("/health/ready").json()["ready"] is True
+            assert "page" in caller.get("/other").text
+            assert "page" in caller.get("/").text
+    assert TestClient(mounted).get("/files/x").text == "page"
+
+
+def test_a_parameter_that_is_one_segment_takes_no_more_than_it_says():
+    app = FastAPI(lifespan=lifespan(weather(200)))
+
+    @app.get("/{city}")
+    async def route(city: str):
+        return city
+
+    with TestClient(app) as caller:
+        assert caller.get("/health").json() == "health", "a route of the application's own, that was there before"
+        assert caller.get("/health/live").json() == {"live": True}
+
+
+def test_who_answers_errors_in_a_way_of_its_own_has_health_all_the_same():
+    app = FastAPI(lifespan=lifespan(weather(200, ConnectFailed)))
+
+    @app.exception_handler(FairleadError)
+    async def answer(request, error):
+        return PlainTextResponse("mine", 418)
+
+    @app.get("/")
+    async def route(weather: Use[Weather]):
+        await weather.get("/")
+
+    with TestClient(app) as caller:
+        assert caller.get("/health").status_code == 200
+        assert caller.get("/").status_code == 418
+        assert list(app.openapi()["paths"]["/"]["get"]["responses"]) == ["200"]
+
+
+def test_whoever_left_health_out_has_it_left_out_whatever_answers_errors():
+    app = FastAPI(lifespan=lifespan(weather(200)))
+    install(app, health=None)
+    app.add_exception_handler(FairleadError, lambda request, error: PlainTextResponse("mine", 418))
+    with TestClient(app) as caller:
+        assert caller.get("/health").status_code == 404
+
+
+async def test_nothing_is_noted_where_health_is_told_by_the_application_itself():
+    client = weather()
+    app = FastAPI(lifespan=lifespan(client))
+
+    @app.get("/health")
+    async def own():
+        raise AssertionError
+
+    async with app.router.lifespan_context(app):
+        assert ("Vitals", "default") not in client.upstream.states
+
+
+@pytest.mark.parametrize("engine", ["native", "httpx2", "aiohttp"])
+async def test_on_every_engine_the_same_is_noted(engine):
+    async with Peer(says(answer(), answer(status=b"500 Oops"))) as peer:
+        client = Weather(peer.url, engine=engine)
+        async with lifespan(client)(FastAPI()):
+            await client.get("/")
+            assert report(client)["latency"]["last"] > 0
+            assert report(client)["last_error"] is None
+            with pytest.raises(FairleadError):
+                await client.get("/")
+            assert report(client)["latency"]["answers"] == 2
+            assert report(client)["last_error"]["message"] == "answered 500 Internal Server Error"
 
 
 # at the start

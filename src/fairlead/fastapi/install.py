@@ -29,24 +29,54 @@ def install(app: Starlette, *, health: str | None = "/health", deadline_header: 
     ConfigError is a mistake of ours, and stays a 500. A mounted application has handlers of its own: install there too.
     """
     app.add_exception_handler(FairleadError, answer)  # type: ignore[arg-type]  # of HTTP and WebSocket routes alike
+    _complete(app, health, deadline_header)
+
+
+def installed(app: Starlette, deadline_header: str | None) -> None:
+    """What `install` does, where nobody called it, beside what is there already."""
+    before = len(app.exception_handlers), len(app.user_middleware)
+    if not Live.of(app).installed:
+        if FairleadError not in app.exception_handlers:
+            app.add_exception_handler(FairleadError, answer)  # type: ignore[arg-type]
+        _complete(app, "/health", deadline_header)
+    _hear(app, deadline_header)
+    if before != (len(app.exception_handlers), len(app.user_middleware)):
+        # An application that is starting has built what stands around its routes already: without ours.
+        app.middleware_stack = app.build_middleware_stack()
+
+
+def _complete(app: Starlette, health: str | None, deadline_header: str | None) -> None:
+    live = Live.of(app)
+    live.installed = True
     if isinstance(app, FastAPI):
         document(app)
     if health is not None:
-        probe(app, health)
-    hear(app, deadline_header)
+        below = health.rstrip("/")
+        live.watched = _route(app, health, probes.health) or live.watched
+        _route(app, f"{below}/live", probes.live)
+        _route(app, f"{below}/ready", probes.ready)
+    _hear(app, deadline_header)
 
 
-def probe(app: Starlette, path: str) -> None:
-    """The routes of health, each where its path is free."""
-    Live.of(app).watched = True
-    below = path.rstrip("/")
-    taken = {getattr(route, "path", None) for route in app.routes}
-    for place, route in ((path, probes.health), (f"{below}/live", probes.live), (f"{below}/ready", probes.ready)):
-        if place not in taken:
-            app.add_route(place, route, methods=["GET"], include_in_schema=False)
+def _route(app: Starlette, path: str, endpoint: Any) -> bool:
+    """Whether that path was free."""
+    routes = app.router.routes
+    paths = [getattr(route, "path", None) for route in routes]
+    if path in paths:
+        return False
+    app.add_route(path, endpoint, methods=["GET"], include_in_schema=False)
+    # What takes every path, such as the files of a page, would answer a probe with 200 whatever happens.
+    if (place := next((at for at, one in enumerate(paths) if one is not None and _takes_all(one)), None)) is not None:
+        routes.insert(place, routes.pop())
+    return True
 
 
-def hear(app: Starlette, deadline_header: str | None) -> None:
+def _takes_all(path: str) -> bool:
+    """A mount at the root, or a route of a single parameter that may be any path."""
+    return path == "" or (path[:2] == "/{" and path[-6:] == ":path}" and path.count("/") == 1)
+
+
+def _hear(app: Starlette, deadline_header: str | None) -> None:
     """Outermost, so that all of the application is ended at once; unless it has one already."""
     ours: Any = Caller
     if all(layer.cls is not ours for layer in app.user_middleware):

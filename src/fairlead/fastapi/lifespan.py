@@ -14,7 +14,7 @@ from fairlead.base import DRAIN, BaseAPIClient
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.fastapi.health import check, ended, named
 from fairlead.fastapi.inject import provide
-from fairlead.fastapi.install import hear, install
+from fairlead.fastapi.install import installed
 from fairlead.fastapi.live import KEY, Live
 from fairlead.fastapi.vitals import failure, watch
 from fairlead.offload import close as close_offload
@@ -42,7 +42,8 @@ def lifespan(
     The first call connects. `eager=True`, or classes and names of some, asks for their health at the start, which fails where one is
     not well. Without those that are `required` the application is not ready. At its stop, calls under way have `drain` seconds.
 
-    Unless `install` was called, it is: with `GET /health`, where that path is free, and the `deadline_header` that is given here.
+    Unless `install` was called, it is: with `GET /health`, where that path is free, and the `deadline_header` that is given here. A
+    handler of errors that is there stays.
     """
     for place, client in enumerate(clients):
         if not callable(client) and not hasattr(client, "__aenter__"):
@@ -57,17 +58,17 @@ def lifespan(
 
     @asynccontextmanager
     async def opened(app: Any) -> AsyncIterator[Mapping[str, Any]]:
-        _installed(app, deadline_header)
+        installed(app, deadline_header)
         live = Live.of(app)
         live.draining = False
         closing = _Closing(drain)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(close_offload)
             overridden = getattr(app, "dependency_overrides", ())
-            absent: set[Any] = set()
+            absent: list[Any] = []
             for client in clients:
                 if isinstance(client, type) and provide(client) in overridden:
-                    absent |= {client, client.__name__}
+                    absent += client, client.__name__
                     continue  # its settings may be missing where another takes its place
                 one = await stack.enter_async_context(await _made(client))
                 if isinstance(one, BaseAPIClient):
@@ -91,19 +92,8 @@ def lifespan(
 
 def _chosen(argument: str, told: Any) -> tuple[Any, ...]:
     if isinstance(told, str | type) or not isinstance(told, Iterable):
-        raise ConfigError(f"lifespan(): {argument}={told!r} is no list of classes and names: write [{told!r}]")
+        raise ConfigError(f"lifespan(): {argument}={told!r} is no list of classes and names: write {argument}=[...]")
     return tuple(told)
-
-
-def _installed(app: Any, deadline_header: str | None) -> None:
-    before = len(app.exception_handlers), len(app.user_middleware)
-    if FairleadError not in app.exception_handlers:
-        free = all(getattr(route, "path", None) != "/health" for route in app.routes)
-        install(app, health="/health" if free else None, deadline_header=deadline_header)
-    hear(app, deadline_header)
-    if before != (len(app.exception_handlers), len(app.user_middleware)):
-        # An application that is starting has built what stands around its routes already: without ours.
-        app.middleware_stack = app.build_middleware_stack()
 
 
 async def _made(client: Any) -> Any:

@@ -25,6 +25,8 @@ class Live(list[Any]):
         super().__init__()
         self.draining = False
         """Whether the application stops: it is not ready any more. Set it by hand where that is known earlier."""
+        self.installed = False
+        """Whether it has been said what the application has of us beside its clients."""
         self.watched = False
         """Whether somebody may ask for health, so that it is worth to note how attempts went."""
         self.required: list[Any] = []

@@ -58,9 +58,8 @@ def complete(schema: dict[str, Any], routes: set[tuple[str, str]]) -> None:
 
 def using(app: FastAPI) -> Iterator[tuple[str, str]]:
     """Path and method, as the schema has them, of each route that a client is injected into."""
-    # Included routers are there with what their inclusion adds; older versions of FastAPI copy their routes.
-    routes: Iterator[Any] = getattr(routing, "iter_route_contexts", iter)(app.routes)
-    for route in routes:
+    route: Any
+    for route in routing.iter_route_contexts(app.routes):  # those of included routers with what their inclusion adds
         dependant = getattr(route, "dependant", None)
         if dependant is not None and _uses(dependant):
             for method in getattr(route, "methods", None) or ():
