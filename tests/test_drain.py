@@ -1,6 +1,7 @@
 """Closing a client: what is under way may end, for a while; what is not, never begins."""
 
 import asyncio
+from contextlib import suppress
 from math import inf, nan
 
 import pytest
@@ -9,7 +10,7 @@ from fastapi import FastAPI
 from fairlead import ConfigError, Fallback, HTTPClient
 from fairlead.errors import ConnectFailed, DeadlineExceeded, Knowledge
 from fairlead.fastapi import lifespan
-from fairlead.policies import Retry
+from fairlead.policies import CircuitBreaker, ConcurrencyLimit, RateLimit, Retry
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
 
 BASE = "https://api.test"
@@ -374,6 +375,30 @@ class TestMeanwhile:
         await client.close()
         assert now() == 0.4
         assert (await call).json() == {"old": True}
+
+
+@pytest.mark.parametrize("recipe", [RateLimit(5.0), RateLimit(None), CircuitBreaker(by="route")])
+def test_what_a_loop_held_that_ended_is_free_on_the_next(recipe):
+    async def forever(_):
+        await asyncio.Event().wait()
+
+    engine = script(then=forever)
+    client = HTTPClient("https://a.test", engine=engine, policies=(recipe, ConcurrencyLimit(limit=1)))
+    loop = asyncio.new_event_loop()
+    calls = [loop.create_task(client.get("/")) for _ in range(3)]
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+
+    async def later():
+        engine.then = 200
+        async with client:
+            return [(await client.get("/", timeout=5.0)).status_code for _ in range(2)]
+
+    assert asyncio.run(later()) == [200, 200]
+    for call in calls:
+        call._log_destroy_pending = False
+        with suppress(RuntimeError):  # the loop is closed
+            call.get_coro().close()
 
 
 def test_it_may_come_on_another_loop_than_the_calls():

@@ -255,7 +255,14 @@ class BaseAPIClient:
         """Know the loop that is running: it is asked for once, and afterwards only whether it still runs here."""
         if self._closed:
             raise ConfigError(f"{self.name}: the client is closed; open it once and close it when the application ends")
-        self._loop = loop = forks.settle(self, self._loop, forked=self._forked)
+        before, self._loop = self._loop, forks.settle(self, self._loop, forked=self._forked)
+        loop = self._loop
+        if before is not None and before is not loop and self._under_way:
+            # On a loop that ended none of them ever ends: with them goes what they hold, which is slots, turns and a probe's place.
+            self._under_way = 0
+            self.upstream.forget()
+            self._bound = self._bound.anew()
+            self._bound_send = self._bound.send
         self._clock, self._runs, self._thread = loop.time, loop.is_running, get_ident()
         if self.upstream.shared is not None:
             self.upstream.shared.start()

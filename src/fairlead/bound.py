@@ -31,6 +31,10 @@ class Bound:
         self.pipeline = pipeline
         self.send = pipeline.bind(engine, upstream)
 
+    def anew(self) -> Bound:
+        """The same over states that are new."""
+        return Bound(self._owner, self.pipeline, self._redirects, self._engine, self._upstream)
+
     def otherwise(
         self,
         auth: Auth | Default | None = DEFAULT,

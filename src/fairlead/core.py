@@ -245,7 +245,7 @@ class Upstream:
             try:
                 came = await future
             finally:
-                refused = self.waiting.pop(future)
+                refused = self.waiting.pop(future, None)
             if isinstance(refused, Refused):
                 raise refused
         if self._closed and not came:
@@ -259,6 +259,11 @@ class Upstream:
                 self.waiting[future] = refused
                 if not future.done():  # else its turn has come in this very turn of the loop, and it goes back
                     future.set_exception(refused)
+
+    def forget(self) -> None:
+        """Begin anew, for those who bind to it from now on."""
+        self._states = {}
+        self.waiting = {}
 
     def close(self) -> None:
         """End all waiting, and what would begin to wait from now on. May be called again."""
