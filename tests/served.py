@@ -24,11 +24,11 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[int]:
+async def served(app: Any, **options: Any) -> AsyncIterator[int]:
     """The port that uvicorn serves the application on."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
-        server = _Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+        server = _Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, **options))
         running = asyncio.create_task(server.serve([sock]))
         up = asyncio.create_task(server.up.wait())
         async with asyncio.timeout(PATIENCE):

@@ -48,7 +48,7 @@ def framed(said: Said, version: str) -> int:
 def host(said: Said, version: str) -> str:
     """The one valid Host (RFC 9112 section 3.2), "" where HTTP/1.0 has none; raises Refusal."""
     hosts = said.get(b"host")
-    if hosts is None and version in _OLD:
+    if version in _OLD and (hosts is None or hosts == [b""]):
         return ""
     if hosts is None or len(hosts) != 1 or (name := _named(hosts[0])) is None:
         raise Refusal(400, "http_request_error", "not exactly one valid Host")

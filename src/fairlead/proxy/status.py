@@ -140,7 +140,7 @@ def refused(refusal: Refusal, name: str, number: str) -> tuple[int, list[Pair], 
     if refusal.status == HTTPStatus.NO_CONTENT:
         return refusal.status, list(refusal.fields), b""
     fields = [(b"x-request-id", number.encode()), (b"cache-control", b"no-store"), *refusal.fields]
-    if refusal.status == HTTPStatus.BAD_REQUEST:
+    if refusal.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}:
         fields.append((b"connection", b"close"))
     return _whole(refusal.status, fields, document, proxy_status(name, refusal.error))
 

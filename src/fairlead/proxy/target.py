@@ -15,7 +15,8 @@ from fairlead.proxy.status import Refusal
 
 _UP: Final = re.compile(rb"(?:^|/|\\|%2f|%5c)(?:\.|%2e){2}(?:[;/\\]|%2f|%5c|%3b|$)", re.IGNORECASE).search
 """A segment of two dots, in any spelling that some server reads as one."""
-_TARGET: Final = re.compile(r"[!-~]+").fullmatch
+_TARGET: Final = re.compile(r"[!\"$-~]+").fullmatch
+"""Visible ASCII without a number sign: what is behind it is no part of a target, and some take it for one."""
 
 
 def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, str]:
@@ -25,6 +26,8 @@ def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, 
     """
     raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8")
     root: str = scope.get("root_path", "")
+    if raw[:1] != b"/" and raw != b"*":
+        raise Refusal(400, "http_request_error", "a target that is no path")
     prefix = b""
     if root:
         at = mounted(raw, root, scope.get("app_root_path", ""))
