@@ -14,7 +14,7 @@ from fairlead.client import HTTPClient
 from fairlead.core import Timeout
 from fairlead.engines.coding import accepted
 from fairlead.errors import ConfigError, ConnectFailed, Disconnected
-from fairlead.proxy import Passthrough, passthrough
+from fairlead.proxy import Passthrough, passthrough, whole
 from fairlead.proxy.fields import end_to_end
 from fairlead.testing import Pieces, at_every_step, script
 from peers import PATIENCE, Peer, answer, says
@@ -483,3 +483,72 @@ async def test_a_million_bytes_for_a_caller_that_reads_slowly():
                 received += len(chunk)
         assert received > 1_000_000
         writer.close()
+
+
+# text is text
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("text/plain", True), ("Text/HTML; charset=utf-8", True), ("application/json", False)]
+)
+async def test_text_is_not_taken_for_anything_else(upstream, kind, told):
+    _, client = upstream((200, b"<b>", {"Content-Type": kind}))
+    caller = await relay(client)
+    assert ((b"x-content-type-options", b"nosniff") in caller.head["headers"]) is told
+
+
+async def test_what_the_upstream_says_of_it_stands(upstream):
+    _, client = upstream((200, b"<b>", {"Content-Type": "text/plain", "X-Content-Type-Options": "other"}))
+    caller = await relay(client)
+    assert [value for name, value in caller.head["headers"] if name == b"x-content-type-options"] == [b"other"]
+
+
+# whole
+
+
+async def passed_whole(response):
+    caller = Caller()
+    await whole(response)(scope(), caller.receive, caller.send)
+    return caller
+
+
+async def test_a_whole_answer_keeps_its_status_its_fields_and_its_content(upstream):
+    _, client = upstream(
+        (
+            404,
+            b'{"a": 1}',
+            [("Content-Type", "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("TE", "x")],
+        )
+    )
+    caller = await passed_whole(await client.get("/", raise_for_status=False))
+    assert caller.head["status"] == 404
+    assert caller.head["headers"] == [
+        (b"content-type", b"application/json"), (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2"), (b"content-length", b"8"),
+    ]  # fmt: skip
+    assert caller.content == b'{"a": 1}'
+
+
+async def test_one_that_was_decoded_says_so():
+    packed = gzip.compress(b"hello " * 100, mtime=0)
+    talk = says(answer(packed, b"Content-Encoding: gzip", b'ETag: "1"', b"Content-Type: text/plain"))
+    async with Peer(talk) as peer, HTTPClient(peer.url) as client:
+        caller = await passed_whole(await client.get("/"))
+    assert caller.content == b"hello " * 100
+    assert dict(caller.head["headers"]) == {
+        b"etag": b'W/"1"', b"content-type": b"text/plain", b"content-length": b"600", b"x-content-type-options": b"nosniff",
+    }  # fmt: skip
+
+
+async def test_one_of_no_type_is_bytes(upstream):
+    _, client = upstream((200, b"\x00"), 204)
+    caller = await passed_whole(await client.get("/"))
+    assert dict(caller.head["headers"])[b"content-type"] == b"application/octet-stream"
+    caller = await passed_whole(await client.get("/"))
+    assert caller.head["headers"] == []
+
+
+async def test_the_answer_to_a_head_keeps_its_length():
+    async with Peer(says(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")) as peer, HTTPClient(peer.url) as client:
+        caller = await passed_whole(await client.head("/"))
+    assert caller.head["headers"] == [(b"content-length", b"500")]
+    assert caller.content == b""

@@ -813,6 +813,7 @@ async def test_rule_43_a_stream_may_take_for_ever_but_not_be_silent():
     await proxy(scope(), got.receive, got.send)
     assert got.status == 504
     assert engine.open == 0
+    await proxy.client.close()
 
 
 async def test_rule_44_only_what_is_safe_is_tried_again():

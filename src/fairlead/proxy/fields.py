@@ -23,7 +23,7 @@ OURS: Final = (b"fairlead-", b"x-fairlead-")
 MOST: Final = 256
 """Fields of one request; more are answered 431."""
 LARGEST: Final = 64 * 1024
-"""Bytes of names and values of one request; more are answered 431."""
+"""Bytes of all values of one request; more are answered 431."""
 _KNOWN: Final = 1024
 """Names that are remembered: others may be made up to fill memory."""
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -35,6 +35,10 @@ NOTE: Final = 2
 """Not passed on as it is: something is made of it."""
 CLAIM: Final = 3
 """Passed on where whoever says it is believed."""
+WRONG: Final = 4
+"""No name, or one that is longer than any."""
+LONGEST: Final = 256
+"""Bytes of a name."""
 
 _NOTED: Final = frozenset(
     b"host connection content-length transfer-encoding expect max-forwards via"
@@ -58,6 +62,8 @@ class Verdicts(dict[bytes, int]):
     def _of(self, name: bytes) -> int:
         if name in _NOTED:
             return NOTE
+        if not name or name.lstrip(b":").translate(None, _TOKEN) or len(name) > LONGEST:
+            return WRONG
         # An underscore is a hyphen to some who read it (CGI, WSGI), and is then another field than the one that was looked at.
         if name in self._without or b"_" in name or name[:1] == b":" or name.startswith(self._control):
             return DROP
@@ -75,27 +81,23 @@ class Inward:
         self.said: dict[bytes, list[bytes]] = {}
         self.claims: list[Pair] = []
         kept, said = self.kept, self.said
-        names, values = [], []
-        for name, value in headers:
-            names.append(name)
-            values.append(value)
+        for pair in headers:
+            name, value = pair
             verdict = verdicts[name]
             if verdict == PASS:
-                kept.append((name, value))
+                kept.append(pair)
             elif verdict == NOTE:
                 if (known := said.get(name)) is None:
                     said[name] = [value]
                 else:
                     known.append(value)
             elif verdict == CLAIM:
-                self.claims.append((name, value))
-        every, text = b"".join(names), b"".join(values)
-        if len(names) > MOST or len(every) + len(text) > LARGEST:
+                self.claims.append(pair)
+            elif verdict == WRONG:
+                raise Refusal(400, "http_request_error", "a header name that is none")
+        text = b"".join([value for _, value in headers])
+        if len(headers) > MOST or len(text) > LARGEST:
             raise Refusal(431, "http_request_error", "more header fields than are held")
-        if every.translate(None, _TOKEN) and any(
-            not name or name.lstrip(b":").translate(None, _TOKEN) for name in names
-        ):
-            raise Refusal(400, "http_request_error", "a header name with a character that none has")
         if text.translate(None, _VISIBLE):
             raise Refusal(400, "http_request_error", "a control character in a header value")
         if (options := said.get(b"connection")) is not None and options != _USUAL:
