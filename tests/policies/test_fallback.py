@@ -1,6 +1,8 @@
 """Fallback: what is answered instead, and when."""
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 from math import inf
 
 import pytest
@@ -14,7 +16,7 @@ from fairlead.core import Upstream
 from fairlead.errors import CircuitOpen, ConfigError, ConnectFailed, DeadlineExceeded, Disconnected
 from fairlead.events import FellBack
 from fairlead.message import Response
-from fairlead.policies import Fallback
+from fairlead.policies import Fallback, Retry
 from fairlead.testing import Pieces, at_every_step, run, script, virtual_time
 
 
@@ -220,6 +222,27 @@ async def test_a_body_that_was_read_goes_nowhere_else():
     ):
         assert (await client.put("/x", content=once())).json() == {"kept": True}
     assert there.requests == []
+
+
+class Stubborn(HTTPClient):
+    async def _retry_with_backoff(self, func, request):
+        with suppress(Disconnected, ConnectFailed):
+            return await func(request)
+        return await func(request)
+
+
+@pytest.mark.parametrize("client", [Stubborn, partial(HTTPClient, policies=(Retry(retries=1, when=lambda *_: True),))])
+@pytest.mark.parametrize(("first", "asked"), [(Disconnected, 0), (ConnectFailed, 1)])
+@virtual_time
+async def test_what_an_attempt_before_the_last_may_have_done_is_not_done_again_elsewhere(client, first, asked):
+    there = script(then=200)
+    async with (
+        HTTPClient("https://b.test", engine=there) as backup,
+        client("https://a.test", engine=script(first, ConnectFailed)) as shop,
+    ):
+        with suppress(ConnectFailed):
+            await shop.post("/orders", fallback=backup)
+    assert len(there.requests) == asked
 
 
 @virtual_time

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from weakref import ref
 
 from fairlead.core import Call, Pipeline, Send, Timeout, Upstream
-from fairlead.errors import ConfigError, DeadlineExceeded, FairleadError, StatusError
+from fairlead.errors import ConfigError, DeadlineExceeded, FairleadError, Knowledge, StatusError
 from fairlead.message import Request, Response
 from fairlead.policies.retry import Retry, Retrying
 
@@ -85,7 +85,18 @@ class Hook:
 class _Attempts:
     """The attempts of one call: what was answered, and is to be closed unless it is handed out."""
 
-    __slots__ = ("_call", "_fault", "_number", "_over", "_send", "_sending", "_upstream", "answers", "deadline")
+    __slots__ = (
+        "_call",
+        "_fault",
+        "_number",
+        "_over",
+        "_send",
+        "_sending",
+        "_sent",
+        "_upstream",
+        "answers",
+        "deadline",
+    )
 
     def __init__(self, send: Send, upstream: Upstream, call: Call) -> None:
         self._send = send
@@ -93,7 +104,7 @@ class _Attempts:
         self._call = call
         self._number = self._sending = 0
         self._fault: FairleadError | None = None
-        self._over = False
+        self._over = self._sent = False
         self.answers: list[Response] = []
         self.deadline = timeout_at(call.deadline if call.deadline < inf else None)
 
@@ -117,6 +128,7 @@ class _Attempts:
         self._rule(None)
         try:
             response = await self._send(fork)
+            self._sent = True
             if self._over:
                 response.close()
                 raise ConfigError(LATE)
@@ -124,6 +136,9 @@ class _Attempts:
             self.answers.append(response)
             return response.raise_for_status()
         except FairleadError as error:
+            if self._sent:
+                error.knowledge = Knowledge.UNKNOWN  # whatever became of this attempt, one before it was sent
+            self._sent = error.knowledge is not Knowledge.NOT_SENT
             self._fault = error
             raise
         finally:

@@ -152,7 +152,7 @@ class Retry:
             if type(request.content) is not bytes and not request.replayable:
                 return await send(call)
             idempotent = request.idempotent
-            attempt = 1
+            attempt, sent = 1, False
             while True:
                 fork = call.fork(attempt)
                 if idempotent:
@@ -161,8 +161,14 @@ class Retry:
                     response = await send(fork)
                 except FairleadError as error:
                     if (pause := after(attempt, request, error, call)) is None:
+                        if sent:
+                            error.knowledge = (
+                                Knowledge.UNKNOWN
+                            )  # whatever became of this attempt, one before it was sent
                         raise
+                    sent = sent or error.knowledge is not Knowledge.NOT_SENT
                 else:
+                    sent = True
                     if rule and response.status_code not in statuses:
                         return response
                     try:
