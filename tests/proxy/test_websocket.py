@@ -112,6 +112,12 @@ async def echoing(socket):
         await socket.say(frame.opcode, bytes(frame.data), frame.fin)
 
 
+async def ponging(socket):
+    while (frame := await socket.frame()).opcode is Opcode.PING:
+        await socket.say(Opcode.PONG, bytes(frame.data))
+    socket.line.peer.words.append(bytes(frame.data))
+
+
 @dataclass
 class Client:
     """The client's side, as a server shows it to an application."""
@@ -609,6 +615,42 @@ class TestEnds:
             client.leave(1000)
         assert (seen, peer.words) == ([b"a", b"b", b"c"], [(1000).to_bytes(2, "big")])
 
+    async def test_a_close_overtakes_no_message_that_is_not_taken_yet(self):
+        seen = []
+
+        async def slow(socket):
+            socket.line.writer.transport.pause_reading()
+            while not client.left:
+                await moment()
+            socket.line.writer.transport.resume_reading()
+            seen.extend([bytes((await socket.frame()).data) for _ in range(2)])
+
+        client = Client()
+        async with proxied(upstream(slow), client=client) as (client, peer, _):
+            await client.until("websocket.accept")
+            client.say(bytes(12 << 20))
+            client.say(b"last")
+            while not client.inbox.empty():
+                await moment()
+            client.leave(1001)
+        assert (seen, peer.words) == ([bytes(12 << 20), b"last"], [(1001).to_bytes(2, "big")])
+
+    async def test_it_is_the_upstreams_to_hang_up(self):
+        """RFC 6455 section 7.1.1: the first to close has its port in TIME_WAIT, and that should be no client."""
+
+        async def slow(socket):
+            frame = await socket.frame()
+            await socket.say(Opcode.CLOSE, bytes(frame.data))
+            for _ in range(5):
+                await moment()
+                assert not socket.line.reader.at_eof()
+            socket.line.peer.words.append(b"first")
+
+        async with proxied(upstream(slow)) as (client, peer, _):
+            await client.until("websocket.accept")
+            client.leave()
+        assert peer.words == [b"first"]
+
     async def test_an_upstream_that_never_answers_a_close_is_left(self):
         async def deaf(socket):
             await socket.line.gone()
@@ -655,6 +697,23 @@ class TestEnds:
             client.leave()
             await task
 
+    async def test_an_upstream_that_takes_nothing_holds_the_client_back(self):
+        async def deaf(socket):
+            socket.line.writer.transport.pause_reading()
+            await socket.line.peer.until(lambda: client.left)
+            socket.line.writer.transport.resume_reading()
+
+        client = Client()
+        async with proxied(upstream(deaf), client=client) as (client, peer, _):
+            await client.until("websocket.accept")
+            for _ in range(8):
+                client.say(bytes(8 << 20))
+            for _ in range(10):
+                await moment()
+            assert client.inbox.qsize() >= 4
+            client.leave()
+            peer.note()
+
     async def test_pings_find_out_who_is_gone(self):
         pings = []
 
@@ -668,14 +727,14 @@ class TestEnds:
         assert client.closed[0] == 1011
 
     async def test_who_answers_pings_stays(self):
-        async def ponging(socket):
+        async def answering(socket):
             for _ in range(4):
                 frame = await socket.frame()
                 assert frame.opcode is Opcode.PING
                 await socket.say(Opcode.PONG, bytes(frame.data))
             await socket.close(1000)
 
-        async with proxied(upstream(ponging), websockets=WebSockets(ping_interval=0.05)) as (client, _, _):
+        async with proxied(upstream(answering), websockets=WebSockets(ping_interval=0.05)) as (client, _, _):
             await client.until("websocket.close")
         assert client.closed[0] == 1000
 
@@ -692,17 +751,46 @@ class TestEnds:
             await client.until("websocket.send", 100)
             client.leave()
 
-    async def test_silence_ends_it_where_that_is_wanted(self):
-        async def ponging(socket):
-            while (frame := await socket.frame()).opcode is Opcode.PING:
-                await socket.say(Opcode.PONG, bytes(frame.data))
-            socket.line.peer.words.append(bytes(frame.data))
+    async def test_nor_of_one_that_takes_its_time(self):
+        async def slow(socket):
+            socket.line.writer.transport.pause_reading()
+            for _ in range(30):
+                await moment()
+            socket.line.writer.transport.resume_reading()
+            assert len((await socket.frame()).data) == 12 << 20
 
+        bounds = WebSockets(ping_interval=0.05)
+        async with proxied(upstream(slow, ponging), websockets=bounds) as (client, peer, _):
+            await client.until("websocket.accept")
+            client.say(bytes(12 << 20))
+            for _ in range(35):
+                await moment()
+            client.leave()
+        assert peer.words == [(1000).to_bytes(2, "big")]
+
+    async def test_silence_ends_it_where_that_is_wanted(self):
         bounds = WebSockets(idle=0.2, ping_interval=0.02)
         async with proxied(upstream(ponging), websockets=bounds) as (client, peer, _):
             await client.until("websocket.close")
         assert client.closed == (1001, "idle")
         assert peer.words == [(1001).to_bytes(2, "big") + b"idle"]
+
+    @pytest.mark.parametrize("who", ["client", "upstream"])
+    async def test_who_speaks_is_not_idle(self, who):
+        async def speaking(socket):
+            for _ in range(25):
+                await moment()
+                if who == "upstream":
+                    await socket.say(Opcode.TEXT, b"x")
+
+        async with proxied(upstream(speaking), websockets=WebSockets(idle=0.15, ping_interval=None)) as (client, *_):
+            await client.until("websocket.accept")
+            for _ in range(25):
+                await moment()
+                if who == "client":
+                    client.say("x")
+            assert all(one["type"] != "websocket.close" for one in client.sent)
+            client.leave()
 
     async def test_a_client_of_ours_that_is_closed_says_that_it_comes_back(self):
         async with Peer(upstream()) as peer, asyncio.timeout(PATIENCE):

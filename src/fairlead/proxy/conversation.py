@@ -53,8 +53,6 @@ class Conversation:
         last: set[Task[Any]] = set()
         try:
             upstream, client = await self._until_one_ends(listening, writing, reading, interval, idle)
-            if upstream is None:
-                writing.cancel()
             await stop({listening, reading})
             last.add(loop.create_task(self._part(upstream, writing)))
             if client is not None:
@@ -97,8 +95,8 @@ class Conversation:
                 if heard == messages.heard and messages.listening:
                     fault = Disconnected("the upstream answered no ping", phase="body")
                     return Close(1011, "no pong"), _back(Close(ABNORMAL, "", fault))
-                asked, heard = now, messages.heard
-                await messages.ping()
+                asked, known = now, messages.heard
+                heard = known if await messages.ping() else -1
 
     async def _listen(self) -> Close:
         """Hand the client's messages over until it leaves. Raises OverflowError for one that is too large."""

@@ -97,11 +97,13 @@ class Messages:
             raise Disconnected("the upstream has closed it", request=self._request, phase="body") from None
         await self._write(self._taken())
 
-    async def ping(self) -> None:
-        """Ask the upstream for a sign of life, unless it is being sent something that it does not take."""
-        if not self._writing and self._open:
-            self._protocol.send_ping(b"")
-            await self._reply()
+    async def ping(self) -> bool:
+        """Ask the upstream for a sign of life, unless it is being sent something that it has not taken yet: whether it was asked."""
+        if self._writing or not self._open:
+            return False
+        self._protocol.send_ping(b"")
+        await self._reply()
+        return True
 
     async def close(self, code: int = NONE, reason: str = "") -> None:
         """Say that it ends, unless that was said. What the upstream still sends, `receive` gives."""
