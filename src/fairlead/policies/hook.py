@@ -137,7 +137,7 @@ class _Attempts:
             return response.raise_for_status()
         except FairleadError as error:
             if self._sent:
-                error.knowledge = Knowledge.UNKNOWN  # whatever became of this attempt, one before it was sent
+                error.knowledge = Knowledge.UNKNOWN  # one before this attempt was sent
             self._sent = error.knowledge is not Knowledge.NOT_SENT
             self._fault = error
             raise

@@ -162,9 +162,7 @@ class Retry:
                 except FairleadError as error:
                     if (pause := after(attempt, request, error, call)) is None:
                         if sent:
-                            error.knowledge = (
-                                Knowledge.UNKNOWN
-                            )  # whatever became of this attempt, one before it was sent
+                            error.knowledge = Knowledge.UNKNOWN  # one before this attempt was sent
                         raise
                     sent = sent or error.knowledge is not Knowledge.NOT_SENT
                 else:
