@@ -22,7 +22,7 @@ from fairlead.errors import (
     FairleadError,
     LimitReached,
 )
-from fairlead.fastapi import Named, Use, lifespan, passthrough, provide
+from fairlead.fastapi import Named, Use, install, lifespan, passthrough, provide
 from fairlead.fastapi.live import Live
 from fairlead.gather import gather
 from fairlead.testing import Pieces, override, script
@@ -247,6 +247,19 @@ def test_a_derived_class_stands_in_for_its_base():
         assert caller.get("/weather").json() == {"sky": "clear"}
 
 
+def test_the_class_itself_comes_before_one_derived_from_it():
+    class Better(Weather): ...
+
+    app = FastAPI(lifespan=lifespan(Better(engine=script()), weather()))
+
+    @app.get("/")
+    async def route(plain: Use[Weather], better: Use[Better]):
+        return [type(plain).__name__, type(better).__name__]
+
+    with TestClient(app) as caller:
+        assert caller.get("/").json() == ["Weather", "Better"]
+
+
 def test_provide_is_always_the_same_so_that_it_can_be_overridden():
     assert provide(Weather) is provide(Weather)
     assert provide(Weather) is not provide(Orders)
@@ -373,9 +386,10 @@ async def own_state(app):
     ],
 )
 def test_a_name_in_the_state_is_an_identifier(name, key):
-    live = Live()
-    live.append(weather(name=name))
-    assert list(live.names()) == [key]
+    live, client = Live(), weather(name=name)
+    live.append(client)
+    live.append(client)
+    assert live.names() == {key: client}
 
 
 def test_two_of_one_name_are_not_in_the_state_and_what_is_there_is_the_applications_own():
@@ -673,6 +687,27 @@ def test_a_health_route_and_a_handler_of_ones_own_stay():
         assert caller.get("/health").json() == "mine"
         response = caller.get("/weather")
     assert (response.status_code, response.text) == (418, "mine too")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_middleware_is_made_anew_only_where_something_is_added(before):
+    made = []
+
+    class Counted:
+        def __init__(self, app):
+            self.app = app
+            made.append(self)
+
+        async def __call__(self, scope, receive, send):
+            await self.app(scope, receive, send)
+
+    app = FastAPI(lifespan=lifespan(weather(200)))
+    app.add_middleware(Counted)
+    if before:
+        install(app)
+    with TestClient(app) as caller:
+        assert caller.get("/health").status_code == 200
+    assert len(made) == (1 if before else 2)
 
 
 def test_middleware_stays_where_it_was():

@@ -19,9 +19,10 @@ from fairlead.client import HTTPClient
 from fairlead.core import Upstream
 from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, DeadlineExceeded, Disconnected, FairleadError
 from fairlead.fastapi import Use, install, lifespan
-from fairlead.fastapi.vitals import LAST, Seen, Vitals, report
+from fairlead.fastapi.vitals import LAST, Seen, Vitals, circuit, report
 from fairlead.message import Response
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit
+from fairlead.policies.circuits import Circuits
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
 from peers import Peer, answer, says
 
@@ -392,6 +393,25 @@ async def test_a_health_check_of_ones_own_is_asked_whatever_it_does(answer, heal
         assert now() == after
 
 
+@virtual_time
+async def test_one_that_opens_again_is_asked_again():
+    own = Own(True, False)
+    app = FastAPI(lifespan=lifespan(own))
+    for healthy in (True, False):
+        async with app.router.lifespan_context(app):
+            assert (await ask(app, "/health"))[1]["healthy"] is healthy
+        assert app.state.fairlead.checks == {}
+
+
+def test_of_several_circuits_those_in_shadow_say_nothing():
+    client = weather(policies=())
+    for name, mode, until in (("real", "on", 5.0), ("trial", "shadow", 50.0)):
+        recipe = CircuitBreaker(name=name, mode=mode)
+        circuits = client.upstream.state(recipe, lambda recipe=recipe: Circuits(recipe, client.upstream))
+        circuits["x"].open(0.0, until, "too many")
+    assert [circuit(client, now) for now in (4.0, 6.0, 60.0)] == ["open", "half-open", "half-open"]
+
+
 # what it costs
 
 
@@ -452,6 +472,16 @@ async def test_nothing_is_noted_where_nobody_asks():
     async with app.router.lifespan_context(app):
         assert client._bound_send is bound
         assert ("Vitals", "default") not in client.upstream.states
+
+
+async def test_who_installs_twice_is_told_all_the_same():
+    client = weather(200)
+    app = FastAPI(lifespan=lifespan(client))
+    install(app)
+    install(app)
+    async with app.router.lifespan_context(app):
+        await client.get("/")
+        assert report(client)["latency"]["answers"] == 1
 
 
 async def test_a_client_of_two_applications_notes_once():
@@ -622,6 +652,7 @@ async def test_who_is_eager_asks_and_the_first_probe_need_not(eager):
 @virtual_time
 async def test_a_start_that_fails_names_who_where_and_why():
     first = weather(ConnectFailed("could not connect to 10.0.0.7:80: refused"), base_url="http://weather.test/v1")
+    whole = weather(500, base_url="http://weather.test/v1", health_path="http://weather.test/up", name="whole")
     second = orders(503, health_path="/up?key=hunter2")
     third = Own(False)
     log = []
@@ -631,17 +662,27 @@ async def test_a_start_that_fails_names_who_where_and_why():
         yield
 
     with pytest.raises(FairleadError) as caught:
-        async with running(first, second, third, then=own, eager=True):
+        async with running(first, second, third, whole, then=own, eager=True):
             log.append("running")
     assert str(caught.value) == (
         "lifespan(eager=...): Weather at http://weather.test/v1 is not healthy: "
         "ConnectFailed: could not connect to 10.0.0.7:80: refused; "
         "Orders at http://orders.test/up?key=*** is not healthy: StatusError: answered 503 Service Unavailable; "
-        "own is not healthy: its health_check() did not say True"
+        "own is not healthy: its health_check() did not say True; "
+        "whole at http://weather.test/up is not healthy: StatusError: answered 500 Internal Server Error"
     )
     assert log == []
     assert first.engine.closed
     assert second.engine.closed
+
+
+@virtual_time
+async def test_a_start_that_fails_says_why_without_health_routes_too():
+    app = FastAPI(lifespan=lifespan(weather(503), eager=["Weather"]))
+    install(app, health=None)
+    with pytest.raises(FairleadError, match="StatusError: answered 503"):
+        async with app.router.lifespan_context(app):
+            pass
 
 
 @virtual_time

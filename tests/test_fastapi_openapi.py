@@ -169,7 +169,9 @@ def test_the_lifespan_says_it_too_and_says_it_once():
     with TestClient(app) as caller:
         first = caller.get("/openapi.json").json()
         assert list(first["paths"]["/trip"]["get"]["responses"]) == ["200", "502", "503", "504"]
+        openapi = app.openapi
         install(app, health=None)
+        assert app.openapi is openapi
         assert caller.get("/openapi.json").json() == first
         assert caller.get("/docs").status_code == 200
 

@@ -72,8 +72,8 @@ def _route(app: Starlette, path: str, endpoint: Any) -> bool:
 
 
 def _takes_all(path: str) -> bool:
-    """A mount at the root, or a route of a single parameter that may be any path."""
-    return path == "" or (path[:2] == "/{" and path[-6:] == ":path}" and path.count("/") == 1)
+    """A mount at the root, or a route of parameters that may be any path."""
+    return path == "" or (path[:2] == "/{" and path[-6:] == ":path}")
 
 
 def _hear(app: Starlette, deadline_header: str | None) -> None:

@@ -7,7 +7,6 @@ from asyncio import get_running_loop, wait
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from math import inf
-from time import time
 from typing import Any
 
 from fairlead.base import DRAIN, BaseAPIClient
@@ -130,14 +129,13 @@ class _Closing:
 
 async def _well(live: Live, clients: list[Any]) -> None:
     """Raises FairleadError that names each one that is not healthy, where it is, and what its check found."""
-    began = time()
     checks = {name: (client, check(live, client)) for name, client in named(clients).items()}
     if checks:
         await wait([task for _, task in checks.values()])
     faults = []
     for name, (client, task) in checks.items():
-        if task.cancelled() or not task.result():
-            faults.append(f"{name}{_place(client)} is not healthy: {_reason(client, began)}")
+        if not task.result():
+            faults.append(f"{name}{_place(client)} is not healthy: {_reason(client)}")
     if faults:
         raise FairleadError(f"lifespan(eager=...): {'; '.join(faults)}")
 
@@ -149,8 +147,6 @@ def _place(client: Any) -> str:
     return f" at {shown(path or base)}" if path or base else ""
 
 
-def _reason(client: Any, began: float) -> str:
+def _reason(client: Any) -> str:
     last = failure(client)
-    if last is not None and last.at >= began:
-        return f"{last.error}: {last.message}"
-    return "its health_check() did not say True"
+    return "its health_check() did not say True" if last is None else f"{last.error}: {last.message}"

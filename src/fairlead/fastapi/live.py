@@ -62,8 +62,8 @@ class Live(list[Any]):
         return client
 
     def close(self, client: Any) -> None:
-        """Forget the one that was opened last, among those that are this one: others may be equal to it."""
-        self.pop(max(place for place, one in enumerate(self) if one is client))
+        """Forget this very one, which others may be equal to."""
+        self.pop(next(place for place, one in enumerate(self) if one is client))
 
     def find(self, client: type, name: str | None) -> Any:
         """The one of this class, or else of one derived from it, that is called so. Raises ConfigError for none, or several."""

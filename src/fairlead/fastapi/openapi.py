@@ -46,7 +46,6 @@ def complete(schema: dict[str, Any], routes: set[tuple[str, str]]) -> None:
             if status not in said and "5XX" not in said:
                 said[status] = {"$ref": f"#/components/responses/{name}"}
                 used.add(status)
-        operation["responses"] = dict(sorted(said.items()))
     if used:
         components = schema.setdefault("components", {})
         components.setdefault("schemas", {}).setdefault(SCHEMA_NAME, SCHEMA)

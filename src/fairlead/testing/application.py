@@ -69,9 +69,5 @@ def _close(client: BaseAPIClient) -> None:
     if loop is not None and loop.is_running() and loop is not here:
         asyncio.run_coroutine_threadsafe(client.close(0.0), loop).result(_PATIENCE)
         return
-    closing = client.close(0.0)
-    try:
-        closing.send(None)  # a script closes without waiting
-    except StopIteration:
-        return
-    closing.close()
+    with suppress(StopIteration):
+        client.close(0.0).send(None)  # a script closes without waiting
