@@ -3,8 +3,8 @@
     python benchmarks/server.py --port 9000 [--tls CERTIFICATE KEY]
 
 `/small` answers 150 bytes of JSON, `/bytes/N` answers N bytes, with as much in memory as the socket takes. `/together/N` answers
-once N such requests are waiting, each on a connection of its own; `/waiting` tells how many do. A body that is sent is counted
-and dropped; the answer comes at its end.
+once N such requests are waiting, each on a connection of its own; `/waiting` tells how many do. `/events` is a stream of events that
+stays open after its first. A body that is sent is counted and dropped; the answer comes at its end.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import uvloop
 SMALL = b'{"id":123,"name":"Ada Lovelace","email":"ada@example.com","roles":["admin","author"],"active":true,"score":98.5,"note":"a hundred and fifty bytes"}    '
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nserver: bench\r\ndate: Sun, 22 Nov 2026 04:00:00 GMT\r\ncontent-length: %d\r\n\r\n"
 ANSWER = HEAD % len(SMALL) + SMALL
+EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n"
 PIECE = b"x" * (256 * 1024)
 BUFFER = memoryview(bytearray(256 * 1024))
 
@@ -73,6 +74,8 @@ class Answer(asyncio.BufferedProtocol):
                 for transport in waiting:
                     transport.write(ANSWER)
                 waiting.clear()
+        elif target == b"/events":
+            self.transport.write(EVENTS)
         elif target == b"/waiting":
             told = b'{"waiting":%d}' % len(waiting)
             self.transport.write(HEAD % len(told) + told)
