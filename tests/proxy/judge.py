@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1])]
@@ -72,7 +72,7 @@ class Upstream:
         self.arrived: dict[str, list[bytearray]] = {}
         self.open: set[_Connection] = set()
 
-    async def __aenter__(self) -> Upstream:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self), "0.0.0.0", 0, backlog=1000)
         self.port: int = self._server.sockets[0].getsockname()[1]
@@ -83,12 +83,6 @@ class Upstream:
         for connection in set(self.open):
             connection.transport.abort()
         await asyncio.sleep(0)
-
-    async def empty(self) -> None:
-        """Wait until nobody is connected."""
-        async with asyncio.timeout(PATIENCE):
-            while self.open:
-                await asyncio.sleep(0.01)
 
 
 class _Connection(asyncio.Protocol):
@@ -187,7 +181,7 @@ async def judge(
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Upstream())
         port = await stack.enter_async_context(front(upstream.port))
-        crowd = asyncio.Semaphore(64)
+        crowd = asyncio.Semaphore(128)
 
         async def say(number: int) -> bytes:
             async with crowd:

@@ -244,7 +244,7 @@ LENGTHS = {
     "a NUL after": long(b"Content-Length: 10\x00"),
     "a CR after": long(b"Content-Length: 10\r"),
     "a no-break space before": long(b"Content-Length: \xa010"),
-    "digits of another script": long("Content-Length: ١٠".encode()),
+    "digits of another script": long("Content-Length: \u0661\u0660".encode()),
     "folded": long(b"Content-Length:\r\n 10"),
     "folded in the midst": long(b"Content-Length: 1\r\n 0"),
     "behind a CR": long(b"Foo: bar\rContent-Length: 10"),
