@@ -420,6 +420,22 @@ class TestAStoreThatIsLost:
         await self.back(gate, one)
         assert redis.type(key) == b"none"
 
+    async def test_counts_who_was_there_until_all_are_back(
+        self, gate: Gate, prefix: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who is back first is alone, and would have the whole rate for itself were the store lost again."""
+        monkeypatch.setattr(member, "SETTLES", 1e6)
+        async with One(gate.url, prefix, timeout=SOON) as one:
+            async with One(URL, prefix):
+                await until(lambda: one.shared.members == 2)
+                gate.cut()
+                await self.lost(one)
+            redis.delete(*redis.scan_iter(match=f"*{prefix}*", count=1000))
+            await self.back(gate, one)
+            assert one.shared.members == 2
+            one.shared._whole = 0.0
+            await until(lambda: one.shared.members == 1)
+
     async def test_forgets_nothing_that_matters(self, one: One, redis: Redis, gate: Gate) -> None:
         """Its keys are gone, as after a restart without a disk: it goes on from there."""
         await one.reserve()

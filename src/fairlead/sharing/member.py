@@ -31,6 +31,8 @@ SOON: Final = 0.05
 """Seconds at least between two exchanges, however many circuits open."""
 BACK: Final = 1.0, 5.0
 """Seconds before one tries to come back: at first, and at most; doubling in between."""
+SETTLES: Final = 2.0
+"""Times the longest of these until all are back: who is back first finds itself alone, and would have everybody's share if the store went again."""
 AGES: Final = 1e8
 """Seconds that stand for any longer time."""
 
@@ -60,6 +62,8 @@ class Member:
         """Where calls ask; None while the store is gone."""
         self._latest: Line | None = None
         self._lost, self._used = False, True
+        self._whole = -inf
+        """When the count can be less than it was."""
         self._failed: tuple[bytes, ...] | None = None
         """A reservation that the store refused to make: it is not back before it makes it."""
         self._waking: Future[None] | None = None
@@ -192,7 +196,10 @@ class Member:
         busy = talk.count() or talk.urgent or self._used
         self._used = False
         gap = self._store.every * (1.0 if busy else IDLE)
-        self.members = talk.hear(await line.run(EXCHANGE, self._keys, talk.say(now, gap)), now)
+        counted = talk.hear(await line.run(EXCHANGE, self._keys, talk.say(now, gap)), now)
+        if self._lost:
+            self._whole = now + SETTLES * BACK[1]
+        self.members = counted if now >= self._whole else max(counted, self.members)
         return gap
 
 
