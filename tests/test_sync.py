@@ -564,6 +564,20 @@ def test_when_closed_waits_for_the_end():
         assert told == ["fairlead shop.test"]
 
 
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_stream_that_is_open_when_its_client_is_closed_is_closed_with_it(read):
+    client = pieces(b"a", b"b", inf)
+    with client.stream("GET", "/") as response:
+        body = response.iter_bytes()
+        for _ in range(read):
+            next(body)
+        client.close(drain=0.0)
+        with pytest.raises(ConfigError, match="the client is closed"):
+            next(body)
+    assert response.is_closed
+    assert client._client.engine.open == 0
+
+
 def test_a_stream_dropped_open_says_where_and_closes():
     with pieces(b"a", inf) as client:
         stream = client.stream("GET", "/")

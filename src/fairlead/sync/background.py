@@ -20,6 +20,7 @@ from asyncio import (
 )
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from math import inf
 from threading import Thread
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -27,6 +28,7 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 from fairlead import caller, forks
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.message import Response
+from fairlead.stream import Stream
 
 T = TypeVar("T")
 
@@ -107,6 +109,7 @@ class Background:
         """Have something run on the loop; raises RuntimeError where there is none any more."""
         self.forked_away = self.ended = False
         self.crossing: set[Crossing] = set()
+        self._streams: set[Response] = set()
         self._ends = Event()
         self._thread = Thread(target=self._live, name=f"fairlead {name}", daemon=True)
         self._thread.start()
@@ -141,6 +144,17 @@ class Background:
             finally:
                 del error  # what is raised knows this frame
         return cast("T", crossing.value)
+
+    def open(self, stream: Stream) -> Response:
+        """The stream's response. If it is still open when the loop ends, it is closed before."""
+
+        async def opened() -> Response:
+            response = await stream.__aenter__()
+            self._streams.add(response)
+            response.when_closed(partial(self._streams.discard, response))
+            return response
+
+        return self.run(opened)
 
     async def reach(self, function: Callable[..., Awaitable[T]], *given: Any) -> T:
         """The same for who runs a loop, and waits without holding it up."""
@@ -190,6 +204,9 @@ class Background:
     async def _until_the_end(self) -> None:
         forks.settle(self, None, forked=False)
         await self._ends.wait()
+        for response in tuple(self._streams):
+            with suppress(Exception):  # of whoever wants to know that it is closed
+                response.close()
 
     def _no_more(self) -> ConfigError:
         if self.forked_away:

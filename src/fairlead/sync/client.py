@@ -246,8 +246,7 @@ class SyncHTTPClient:
 
     def _open_stream(self, stream: Stream) -> SyncResponse:
         background = self._background or self._opened()
-        response = background.run(stream.__aenter__)
-        return SyncResponse(response, background)
+        return SyncResponse(background.open(stream), background)
 
     def _opened(self) -> Background:
         with self._lock:

@@ -74,11 +74,15 @@ class SyncResponse(Response):
         self._background.run(told)
 
     def close(self) -> None:
-        if not self.is_closed:
-            try:
-                self._background.run(self._arriving.aclose)
-            finally:
-                self._note()
+        if self.is_closed or self._background.forked_away:
+            return
+        try:
+            self._background.run(self._arriving.aclose)
+        except ConfigError:
+            if not self._arriving.is_closed:  # as it is when the client was closed before
+                raise
+        finally:
+            self._note()
 
     def aiter_raw(self) -> NoReturn:
         raise ConfigError("this stream is read by a thread: `for chunk in response.iter_bytes()`, or `response.read()`")
