@@ -135,8 +135,7 @@ class Conversation:
         """Leave the upstream: what the client has sent goes first, then the close; then it is the upstream's to hang up."""
         if close is not None:
             if not writing.done():
-                await self._queue.put(None)
-                await asyncio.wait({writing})
+                await self._queue.put(None)  # when there is room for it, all that stood before is on its way
             await self._messages.close(close.code, close.reason)
         await self._messages.drained()
 

@@ -17,7 +17,7 @@ from fairlead.message import Request, Upgraded
 if TYPE_CHECKING:
     from websockets.frames import Frame
 
-PIECE: Final = 4 * 1024
+PIECE: Final = 16 * 1024
 """Bytes that are parsed at a time: the smallest frames are two bytes long, and of many a list would be long."""
 MANY: Final = 64
 """Frames in a piece after which others have their turn."""
