@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha1
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,8 @@ from fairlead import ConfigError, HTTPClient, Timeout
 from fairlead.errors import Disconnected
 from fairlead.message import Request
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit
-from fairlead.proxy import ReverseProxy, conversation
+from fairlead.proxy import ReverseProxy, conversation, websocket
+from fairlead.proxy.conversation import Conversation
 from fairlead.proxy.frames import REASON, Messages, cut, sendable
 from fairlead.proxy.websocket import DENIED, WebSockets
 from fairlead.testing import at_every_await, at_every_step
@@ -302,17 +304,32 @@ class TestHandshake:
             await task
         assert [one["type"] for one in client.sent] == ["websocket.close"]
 
-    @pytest.mark.parametrize("body", [bytes(DENIED + 1), b"half"])
-    async def test_of_a_refusal_that_is_too_long_or_breaks_off_the_status_is_told(self, body):
+    @pytest.mark.parametrize("kind", ["too long", "broken off", "endless"])
+    async def test_of_a_refusal_that_cannot_be_passed_on_the_status_is_told(self, kind, monkeypatch):
+        if kind == "endless":
+            monkeypatch.setattr(websocket, "DENYING", 0.05)
+        length = DENIED + 1 if kind == "too long" else 9
+
         async def talk(line):
             await line.head()
-            await line.say(b"HTTP/1.1 403 Forbidden\r\nContent-Encoding: gzip\r\nContent-Length: 9999999\r\n\r\n", body)
-            line.hang_up()
+            await line.say(b"HTTP/1.1 403 Forbidden\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % length)
+            await line.say(bytes(length) if kind == "too long" else b"half")
+            if kind == "broken off":
+                line.hang_up()
 
         async with proxied(talk) as (client, _, task):
             await task
         start, end = client.sent
         assert (start["status"], start["headers"], end["body"]) == (403, [(b"content-length", b"0")], b"")
+
+    async def test_a_status_that_no_server_would_send_is_a_bad_gateway(self):
+        async def talk(line):
+            await line.head()
+            await line.say(answer(status=b"600 Odd"))
+
+        async with proxied(talk, kept=1) as (client, _, task):
+            await task
+        assert client.sent[0]["status"] == 502
 
     @pytest.mark.parametrize(
         "lines",
@@ -658,7 +675,7 @@ class TestEnds:
             await socket.say(Opcode.CLOSE, bytes(frame.data))
             for _ in range(5):
                 await moment()
-                assert not socket.line.reader.at_eof()
+                assert not socket.line.writer.transport.is_closing()
             socket.line.peer.words.append(b"first")
 
         async with proxied(upstream(slow)) as (client, peer, _):
@@ -899,6 +916,26 @@ class TestTorture:
     @pytest.mark.parametrize("ends", ["client", "upstream"])
     def test_whatever_happens_at_any_await_leaves_nothing(self, loop, ends):
         assert at_every_await(partial(told, ends=ends), loop_factory=loop) > 50
+
+
+async def test_an_upstream_that_cannot_be_written_to_is_gone_whatever_is_still_read():
+    class Half(Wire):
+        async def read(self):
+            await asyncio.Event().wait()
+
+        async def write(self, data):
+            raise Disconnected("no more")
+
+    client = Client()
+    assert (await client.receive())["type"] == "websocket.connect"
+    client.say("hello")
+    messages = Messages(Half([]), Request("GET", "http://x.test/"), None)
+    hearing = asyncio.ensure_future(client.receive())
+    talk = Conversation(messages, client.receive, client.send, hearing, largest=None)
+    async with asyncio.timeout(PATIENCE):
+        fault = await talk.run(inf, inf)
+    assert isinstance(fault, Disconnected)
+    assert client.closed[0] == 1011
 
 
 class TestServed:
