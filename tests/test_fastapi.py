@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI, HTTPException, Request, WebSocket
+from fastapi import APIRouter, FastAPI, HTTPException, Request, WebSocket
 from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse
 from starlette.testclient import WebSocketDenialResponse
@@ -25,6 +25,7 @@ from fairlead.errors import (
 from fairlead.fastapi import Named, Use, install, lifespan, passthrough, provide
 from fairlead.fastapi.live import Live
 from fairlead.gather import gather
+from fairlead.sync import SyncHTTPClient
 from fairlead.testing import Pieces, override, script
 
 
@@ -161,6 +162,46 @@ def test_the_applications_own_lifespan_runs_inside_and_keeps_its_state():
     with TestClient(app) as caller:
         assert caller.get("/").json() == ["pool", "a"]
     assert log == ["a opened", "own opened", "own closed", "a closed"]
+
+
+def test_lifespans_compose():
+    """One inside another, around one of the application's own, or inside it."""
+    log = []
+
+    @asynccontextmanager
+    async def own(app):
+        async with lifespan(Noted("c", log))(app) as state:
+            yield {**state, "db": "pool"}
+
+    app = FastAPI(
+        lifespan=lifespan(weather(200), then=lifespan(orders(200), then=own, required=[Orders]), required=[Weather])
+    )
+
+    @app.get("/")
+    async def route(request: Request, one: Use[Weather], two: Use[Orders], three: Use[Noted]):
+        state = request.state
+        assert (state.weather, state.orders, state.c) == (one, two, three)
+        return [state.db, [type(client).__name__ for client in app.state.fairlead]]
+
+    with TestClient(app) as caller:
+        assert caller.get("/").json() == ["pool", ["Weather", "Orders", "Noted"]]
+        assert list(caller.get("/health/ready").json()["services"]) == ["Weather", "Orders"]
+        log.append("running")
+    assert log == ["c opened", "running", "c closed"]
+    assert (app.state.fairlead, app.state.fairlead.required) == ([], [])
+
+
+def test_a_router_may_bring_a_client_of_its_own():
+    router = APIRouter(lifespan=lifespan(orders((200, 7))))
+
+    @router.get("/orders")
+    async def route(orders: Use[Orders]):
+        return (await orders.get("/")).json()
+
+    app = FastAPI(lifespan=lifespan(weather()))
+    app.include_router(router)
+    with TestClient(app) as caller:
+        assert caller.get("/orders").json() == 7
 
 
 def test_an_own_lifespan_that_fails_closes_the_clients():
@@ -462,6 +503,21 @@ def test_a_client_of_ones_own_stays_ones_own():
             assert caller.get("/weather").json() == {"sky": "mine"}
         assert not mine.engine.closed
         caller.portal.call(mine.close)
+
+
+def test_a_client_for_threads_has_one_too():
+    class Plain(SyncHTTPClient, of=Weather):
+        pass
+
+    app = FastAPI(lifespan=lifespan(Plain))
+
+    @app.get("/")
+    def route(plain: Use[Plain]):
+        return plain.get("/", into=int)
+
+    with TestClient(app) as caller, override(app, Plain, script((200, 7))) as fake:
+        assert caller.get("/").json() == 7
+    assert fake._client.engine.closed
 
 
 async def test_in_an_async_test_it_is_closed_too():

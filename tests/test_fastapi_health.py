@@ -23,6 +23,7 @@ from fairlead.fastapi.vitals import LAST, Seen, Vitals, circuit, report
 from fairlead.message import Response
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit
 from fairlead.policies.circuits import Circuits
+from fairlead.sync import SyncHTTPClient
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
 from peers import Peer, answer, says
 
@@ -410,6 +411,22 @@ def test_of_several_circuits_those_in_shadow_say_nothing():
         circuits = client.upstream.state(recipe, lambda recipe=recipe: Circuits(recipe, client.upstream))
         circuits["x"].open(0.0, until, "too many")
     assert [circuit(client, now) for now in (4.0, 6.0, 60.0)] == ["open", "half-open", "half-open"]
+
+
+async def test_of_a_client_for_threads_the_same_is_told():
+    class Shop(SyncHTTPClient, of=Weather):
+        pass
+
+    async with Peer(says(answer(), answer(status=b"500 Oops"))) as peer:
+        shop = Shop(peer.url, name="shop")
+        async with running(shop, eager=True, required=["shop"]) as app:
+            with pytest.raises(FairleadError):
+                await asyncio.to_thread(shop.get, "/")
+            assert (await ask(app, "/health/ready"))[0] == 200
+            one = (await ask(app, "/health"))[1]["services"]["shop"]
+    assert (one["healthy"], one["circuit"], one["limit"]) == (True, "closed", 100)
+    assert one["latency"]["answers"] == 2
+    assert one["last_error"]["message"] == "answered 500 Internal Server Error"
 
 
 # what it costs

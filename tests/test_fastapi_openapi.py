@@ -86,6 +86,19 @@ def test_however_the_client_comes_into_it(wanted):
     assert {"502", "503", "504"} <= listed(app, method="post").keys()
 
 
+def test_what_an_application_changes_of_it_is_its_own():
+    for _ in range(2):
+        app = installed()
+
+        @app.get("/trip")
+        async def trip(weather: Use[Weather]):
+            raise AssertionError
+
+        said = app.openapi()["components"]
+        assert said["schemas"]["UpstreamProblem"].pop("description").startswith("A service")
+        assert said["responses"]["UpstreamFailed"]["content"]["application/problem+json"].pop("example")
+
+
 def test_one_that_uses_none_lists_nothing():
     app = installed()
 

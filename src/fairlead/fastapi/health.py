@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fairlead.fastapi.live import Live
-from fairlead.fastapi.vitals import circuit, report
+from fairlead.fastapi.vitals import circuit, report, sending
 from fairlead.tasks import stop
 
 PATIENCE: Final = 6.0
@@ -42,8 +42,9 @@ async def health(request: Request) -> Response:
     clients = named(here)
     services = await _asked(here, clients)
     for name, client in clients.items():
-        services[name] |= report(client)
-    good = all(one["healthy"] for one in services.values())
+        if (one := sending(client)) is not None:
+            services[name] |= report(one)
+    good = all(service["healthy"] for service in services.values())
     return _answer(good, {"healthy": good, "services": services})
 
 
@@ -57,7 +58,10 @@ async def _asked(here: Live, clients: dict[str, Any]) -> dict[str, dict[str, Any
         await asyncio.wait(checks.values())
     now = asyncio.get_running_loop().time()
     return {
-        name: {"healthy": not checks[name].cancelled() and checks[name].result(), "circuit": circuit(client, now)}
+        name: {
+            "healthy": not checks[name].cancelled() and checks[name].result(),
+            "circuit": None if (one := sending(client)) is None else circuit(one, now),
+        }
         for name, client in clients.items()
     }
 

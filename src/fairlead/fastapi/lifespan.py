@@ -15,7 +15,7 @@ from fairlead.fastapi.health import check, ended, named
 from fairlead.fastapi.inject import provide
 from fairlead.fastapi.install import installed
 from fairlead.fastapi.live import KEY, Live
-from fairlead.fastapi.vitals import failure, watch
+from fairlead.fastapi.vitals import failure, sending, watch
 from fairlead.offload import close as close_offload
 from fairlead.policies.deadline import HEADER
 from fairlead.settings import make
@@ -70,14 +70,16 @@ def lifespan(
                     absent += client, client.__name__
                     continue  # its settings may be missing where another takes its place
                 one = await stack.enter_async_context(await _made(client))
-                if isinstance(one, BaseAPIClient):
-                    stack.callback(closing.begin, one)
+                if (ours := sending(one)) is not None:
+                    stack.callback(closing.begin, ours)
+                    if live.watched or asked is None or asked:
+                        watch(ours)
                 live.append(one)
                 stack.callback(live.close, one)
-                if live.watched or asked is None or asked:
-                    watch(one)
             stack.push_async_callback(ended, live)
-            live.required = live.picked(needed, "required", absent)
+            before = live.required
+            live.required = [*before, *live.picked(needed, "required", absent)]
+            stack.callback(setattr, live, "required", before)
             await _well(live, list(live) if asked is None else live.picked(asked, "eager", absent))
             own = asynccontextmanager(then) if inspect.isasyncgenfunction(then) else then
             state = await stack.enter_async_context(own(app)) if own is not None else None
@@ -148,5 +150,6 @@ def _place(client: Any) -> str:
 
 
 def _reason(client: Any) -> str:
-    last = failure(client)
+    ours = sending(client)
+    last = None if ours is None else failure(ours)
     return "its health_check() did not say True" if last is None else f"{last.error}: {last.message}"

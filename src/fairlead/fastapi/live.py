@@ -89,9 +89,9 @@ class Live(list[Any]):
             if name is None:
                 raise ConfigError(f"{kind} is not open: add it to FastAPI(lifespan=lifespan({kind}))")
             names = dict.fromkeys(str(getattr(one, "name", kind)) for one in self if isinstance(one, client))
-            open_ = ", ".join(repr(one) for one in names) or "none"
+            others = ", ".join(repr(one) for one in names) or "none"
             raise ConfigError(
-                f"no {kind} that is called {name!r} is open, but {open_}: add {kind}(..., name={name!r}) to lifespan()"
+                f"no {kind} that is called {name!r} is open, but {others}: add {kind}(..., name={name!r}) to lifespan()"
             )
         self._found[client, name] = one = next(iter(found.values()))
         return one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI, routing
@@ -48,11 +49,11 @@ def complete(schema: dict[str, Any], routes: set[tuple[str, str]]) -> None:
                 used.add(status)
     if used:
         components = schema.setdefault("components", {})
-        components.setdefault("schemas", {}).setdefault(SCHEMA_NAME, SCHEMA)
+        components.setdefault("schemas", {}).setdefault(SCHEMA_NAME, deepcopy(SCHEMA))
         responses = components.setdefault("responses", {})
         for status in sorted(used):
             name, response = RESPONSES[status]
-            responses.setdefault(name, response)
+            responses.setdefault(name, deepcopy(response))
 
 
 def using(app: FastAPI) -> Iterator[tuple[str, str]]:

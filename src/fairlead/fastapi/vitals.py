@@ -97,24 +97,28 @@ class Vitals:
         return note
 
 
-def watch(client: Any) -> None:
+def sending(client: Any) -> BaseAPIClient | None:
+    """The client that sends: the one inside, of one for threads; none of somebody else's."""
+    if isinstance(client, BaseAPIClient):
+        return client
+    inside = getattr(client, "_client", None)
+    return inside if isinstance(inside, BaseAPIClient) else None
+
+
+def watch(client: BaseAPIClient) -> None:
     """Note from now on how its attempts go. May be called again."""
-    if isinstance(client, BaseAPIClient) and ("Vitals", "default") not in client.upstream.states:
+    if ("Vitals", "default") not in client.upstream.states:
         client._surround(Vitals())
 
 
-def failure(client: Any) -> Failure | None:
+def failure(client: BaseAPIClient) -> Failure | None:
     """What its last failed attempt failed by."""
-    if not isinstance(client, BaseAPIClient):
-        return None
     seen: Seen | None = client.upstream.states.get(("Vitals", "default"))
     return None if seen is None else seen.last
 
 
-def circuit(client: Any, now: float) -> str | None:
+def circuit(client: BaseAPIClient, now: float) -> str | None:
     """The worst of its circuits. One that would let the next call through is half-open, whether or not a call has come by."""
-    if not isinstance(client, BaseAPIClient):
-        return None
     told = verdict(client.upstream)
     if told != "open":
         return told
@@ -127,10 +131,8 @@ def _open(upstream: Upstream) -> list[Any]:
     return [circuit for circuits in refusing for circuit in circuits.values() if circuit.state == "open"]
 
 
-def report(client: Any) -> dict[str, Any]:
+def report(client: BaseAPIClient) -> dict[str, Any]:
     """What its application tells of it beside its health: nothing that is secret, and nothing that has to be asked for."""
-    if not isinstance(client, BaseAPIClient):
-        return {}
     states = client.upstream.states
     slots = next((state for (kind, _), state in states.items() if kind == "ConcurrencyLimit"), None)
     seen: Seen | None = states.get(("Vitals", "default"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,7 +16,9 @@ from fairlead.errors import ConfigError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-C = TypeVar("C", bound=BaseAPIClient)
+    from fairlead.sync import SyncHTTPClient
+
+C = TypeVar("C", bound="BaseAPIClient | SyncHTTPClient")
 
 _PATIENCE: Final = 5.0
 
@@ -30,9 +33,10 @@ def override(
     Entered before the application starts, no other is made of a class that was passed to `lifespan`: no settings are needed.
     """
     from fairlead.fastapi import provide
+    from fairlead.sync import SyncHTTPClient
 
     given: Any = engine
-    if isinstance(given, BaseAPIClient):
+    if isinstance(given, BaseAPIClient | SyncHTTPClient):
         if options or not isinstance(given, client):
             told = f"options ({', '.join(options)}) beside a client" if options else f"{given!r}"
             raise ConfigError(f"override(): {told}: pass a {client.__name__}, or an engine such as script(200)")
@@ -60,8 +64,12 @@ def override(
             _close(instead)
 
 
-def _close(client: BaseAPIClient) -> None:
+def _close(client: BaseAPIClient | SyncHTTPClient) -> None:
     """On the loop that used it, which runs in another thread where a `TestClient` is open, or is this one, or has ended."""
+    if not isinstance(client, BaseAPIClient):
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(client.close, 0.0).result(_PATIENCE)
+        return
     loop: AbstractEventLoop | None = client._loop
     here = None
     with suppress(RuntimeError):
