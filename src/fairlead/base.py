@@ -166,7 +166,7 @@ class BaseAPIClient:
         headers = self._default_headers.under(carried(asked.headers, elsewhere=True, bodiless=False))
         target = with_params(self._base + target, self._default_params)
         request = Request.build(asked.method, self._origin, target, headers, asked.content)
-        request.idempotent = asked.idempotent
+        request.idempotent, request.route = asked.idempotent, asked.route
         # Without its own fallback, so that two that stand in for each other do not ask each other for ever.
         return await self.send(
             request, deadline=call.deadline, stream=call.stream, priority=call.priority, fallback=None

@@ -16,7 +16,7 @@ from fairlead.core import Upstream
 from fairlead.errors import CircuitOpen, ConfigError, ConnectFailed, DeadlineExceeded, Disconnected
 from fairlead.events import FellBack
 from fairlead.message import Response
-from fairlead.policies import Fallback, Retry
+from fairlead.policies import CircuitBreaker, Fallback, Retry
 from fairlead.testing import Pieces, at_every_step, run, script, virtual_time
 
 
@@ -243,6 +243,19 @@ async def test_what_an_attempt_before_the_last_may_have_done_is_not_done_again_e
         with suppress(ConnectFailed):
             await shop.post("/orders", fallback=backup)
     assert len(there.requests) == asked
+
+
+@virtual_time
+async def test_the_other_client_knows_the_route():
+    there = script(then=503)
+    async with (
+        HTTPClient("https://b.test", engine=there, policies=(CircuitBreaker(by="route", consecutive=3),)) as backup,
+        HTTPClient("https://a.test", engine=script(then=503), max_retries=0, raise_for_status=False) as shop,
+    ):
+        for number in range(3):
+            await shop.get(f"/users/{number}", route="/users/{number}", fallback=backup)
+        with pytest.raises(CircuitOpen, match=r"GET https://b\.test/users/\{number\}"):
+            await shop.get("/users/3", route="/users/{number}", fallback=backup)
 
 
 @virtual_time
