@@ -1,14 +1,18 @@
 """What the documentation of an application says of the upstreams' failing: as long as nobody said it better."""
 
+from copy import deepcopy
 from typing import Annotated
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead.client import HTTPClient
 from fairlead.errors import AttemptTimedOut, ConnectFailed, FairleadError, LimitReached
 from fairlead.fastapi import Named, Use, install, lifespan
+from fairlead.fastapi.openapi import complete
 from fairlead.problem import RESPONSES, SCHEMA
 from fairlead.testing import script
 
@@ -218,6 +222,25 @@ def test_a_schema_that_is_made_by_hand_is_completed():
 
     assert list(listed(app)) == ["502", "503", "504"]
     assert app.openapi()["paths"].keys() == {"/trip"}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["200", "404", "502", "503", "504", "5XX", "default"]), st.just({"description": "mine"})
+    )
+)
+def test_completing_keeps_what_is_there_and_twice_is_once(said):
+    schema = {"paths": {"/trip": {"get": {"responses": dict(said)}, "post": {"responses": {}}}}}
+    complete(schema, {("/trip", "get"), ("/trip", "put"), ("/other", "get")})
+    answers = schema["paths"]["/trip"]["get"]["responses"]
+    assert {status: answers[status] for status in said} == said
+    added = answers.keys() - said.keys()
+    assert added == (set() if "5XX" in said else {"502", "503", "504"} - said.keys())
+    assert set(schema.get("components", {}).get("responses", {})) == {RESPONSES[status][0] for status in added}
+    assert schema["paths"]["/trip"]["post"] == {"responses": {}}
+    once = deepcopy(schema)
+    complete(schema, {("/trip", "get")})
+    assert schema == once
 
 
 @pytest.mark.parametrize("error", [ConnectFailed, LimitReached, AttemptTimedOut, FairleadError("odd")])
