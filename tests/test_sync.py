@@ -616,6 +616,20 @@ def test_a_keyboard_interrupt_ends_the_waiting_and_the_call(loop):
         assert client.upstream.states["ConcurrencyLimit", "default"].taken == 0
 
 
+def test_an_interrupt_that_ends_the_closing_of_a_stream_leaves_none_open(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pieces(b"a", inf) as client:
+        with pytest.raises(KeyboardInterrupt), client.stream("GET", "/") as response:
+            monkeypatch.setattr(client._background, "run", interrupted)
+        monkeypatch.undo()
+        client._background.run(asyncio.sleep, (0,))
+        assert client._client.engine.open == 0
+        response.close()
+        assert response.is_closed
+
+
 def test_a_call_that_is_left_before_it_began_is_never_made():
     with shop(then=200) as client:
         background = client._background

@@ -20,7 +20,6 @@ from asyncio import (
 )
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from math import inf
 from threading import Thread
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -28,7 +27,6 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 from fairlead import caller, forks
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.message import Response
-from fairlead.stream import Stream
 
 T = TypeVar("T")
 
@@ -109,7 +107,8 @@ class Background:
         """Have something run on the loop; raises RuntimeError where there is none any more."""
         self.forked_away = self.ended = False
         self.crossing: set[Crossing] = set()
-        self._streams: set[Response] = set()
+        self.streams: set[Response] = set()
+        """Those that are open. They are closed before the loop ends."""
         self._ends = Event()
         self._thread = Thread(target=self._live, name=f"fairlead {name}", daemon=True)
         self._thread.start()
@@ -123,8 +122,8 @@ class Background:
                 f"{self.name}: an event loop runs in this thread, and would stand still meanwhile: await the async client here"
             )
         crossing = Crossing(self, function, given, named or {})
-        self.crossing.add(crossing)
         try:
+            self.crossing.add(crossing)
             try:
                 self.hand_over(crossing.begin)
             except RuntimeError:
@@ -144,17 +143,6 @@ class Background:
             finally:
                 del error  # what is raised knows this frame
         return cast("T", crossing.value)
-
-    def open(self, stream: Stream) -> Response:
-        """The stream's response. If it is still open when the loop ends, it is closed before."""
-
-        async def opened() -> Response:
-            response = await stream.__aenter__()
-            self._streams.add(response)
-            response.when_closed(partial(self._streams.discard, response))
-            return response
-
-        return self.run(opened)
 
     async def reach(self, function: Callable[..., Awaitable[T]], *given: Any) -> T:
         """The same for who runs a loop, and waits without holding it up."""
@@ -204,7 +192,7 @@ class Background:
     async def _until_the_end(self) -> None:
         forks.settle(self, None, forked=False)
         await self._ends.wait()
-        for response in tuple(self._streams):
+        for response in tuple(self.streams):
             with suppress(Exception):  # of whoever wants to know that it is closed
                 response.close()
 

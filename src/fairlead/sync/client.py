@@ -246,7 +246,7 @@ class SyncHTTPClient:
 
     def _open_stream(self, stream: Stream) -> SyncResponse:
         background = self._background or self._opened()
-        return SyncResponse(background.open(stream), background)
+        return background.run(SyncResponse.opened, (stream, background))
 
     def _opened(self) -> Background:
         with self._lock:

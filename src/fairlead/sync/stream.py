@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, Self, TypeVar, cast
 
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.message import Response
@@ -32,6 +34,14 @@ class SyncResponse(Response):
         if arriving.fallback is not None:
             self.fallback = arriving.fallback
         self._note()
+
+    @classmethod
+    async def opened(cls, stream: Stream, background: Background) -> Self:
+        """On the loop. Made here, so that one whom an interrupt takes from its reader closes as any that is dropped."""
+        arriving = await stream.__aenter__()
+        background.streams.add(arriving)
+        arriving.when_closed(partial(background.streams.discard, arriving))
+        return cls(arriving, background)
 
     def iter_raw(self) -> Iterator[bytes]:
         """The body as it was sent, still content-coded."""
@@ -77,10 +87,16 @@ class SyncResponse(Response):
         if self.is_closed or self._background.forked_away:
             return
         try:
-            self._background.run(self._arriving.aclose)
-        except ConfigError:
-            if not self._arriving.is_closed:  # as it is when the client was closed before
-                raise
+            if _get_running_loop() is self._background.loop:
+                self._arriving.close()
+            else:
+                self._background.run(self._arriving.aclose)
+        except BaseException as error:
+            if isinstance(error, ConfigError) and self._arriving.is_closed:  # the client was closed before
+                return
+            with suppress(RuntimeError):  # an interrupt ended the closing too
+                self._background.hand_over(self._arriving.close)
+            raise
         finally:
             self._note()
 
