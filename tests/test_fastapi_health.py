@@ -24,7 +24,7 @@ from fairlead.message import Response
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit
 from fairlead.policies.circuits import Circuits
 from fairlead.sync import SyncHTTPClient
-from fairlead.testing import Pieces, at_every_step, script, virtual_time
+from fairlead.testing import Pieces, VirtualLoop, at_every_await, at_every_step, script, virtual_time
 from peers import Peer, answer, says
 
 
@@ -788,6 +788,27 @@ async def test_an_error_that_ends_the_application_waits_for_nobody():
     assert now() == 0.5
     assert client.engine.closed
     call.cancel()
+
+
+def test_a_life_torn_at_every_await_leaves_nothing():
+    async def story(cut):
+        one, two = weather(0.1, 200, then=slow), orders(0.2, 200)
+        app = FastAPI(lifespan=lifespan(one, two, eager=True, drain=5.0))
+
+        async def life():
+            async with app.router.lifespan_context(app):
+                call = asyncio.create_task(one.get("/"))
+                await ask(app, "/health")
+                await asyncio.sleep(0.1)
+            await call
+
+        await cut(life())
+        await asyncio.sleep(5.0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert one.engine.open == two.engine.open == one._under_way == 0
+        assert (app.state.fairlead, app.state.fairlead.checks) == ([], {})
+
+    assert at_every_await(story, loop_factory=VirtualLoop) > 10
 
 
 @pytest.mark.parametrize("drain", [-1, inf, "5", True, None])
