@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 ENDING: Final = 5.0
 """Seconds that the thread has to end: a name that is being looked up holds it, and nobody can hurry that."""
+HEARING: Final = 1.0
+"""Seconds after which a thread that waits looks for an interrupt: one that comes as the wait begins, and on Windows any, wakes nobody."""
 _OURS_NO_MORE: Final[list[AbstractEventLoop]] = []
 """Loops of a parent. To a child they are running, without their thread: to take one apart would reach what the parent waits on."""
 
@@ -129,7 +131,9 @@ class Background:
             except RuntimeError:
                 self.crossing.discard(crossing)
                 raise self._no_more() from None
-            crossing.gate.acquire()
+            acquire = crossing.gate.acquire
+            while not acquire(timeout=HEARING):
+                pass
         except BaseException:
             with suppress(RuntimeError):
                 self.hand_over(crossing.leave)
