@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 from base64 import b64encode
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -1063,3 +1065,17 @@ class TestFrames:
         taken.set()
         await sending
         assert len(wire.written) == before + 2 + 4 + 1
+
+
+def test_the_library_is_imported_with_the_first_websocket():
+    code = "import sys, fairlead.proxy; assert not any(name.startswith('websockets') for name in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_without_the_library_it_is_said_how_to_have_it(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "websockets.client", None)
+    async with HTTPClient("http://upstream.test") as api:
+        client = Client()
+        await ReverseProxy(api)(client.scope, client.receive, client.send)
+    assert client.sent[0]["status"] == 500
+    assert "pip install 'fairlead[websocket]'" in caplog.text

@@ -9,13 +9,14 @@ import logging
 from asyncio import sleep
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
+
+from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
+from websockets.protocol import CLIENT, OPEN, Protocol
 
 from fairlead.errors import Disconnected, FairleadError, ProtocolError
 from fairlead.message import Request, Upgraded
-
-if TYPE_CHECKING:
-    from websockets.frames import Frame
 
 PIECE: Final = 16 * 1024
 """Bytes that are parsed at a time: the smallest frames are two bytes long, and of many a list would be long."""
@@ -52,8 +53,6 @@ class Messages:
     """One reader and one writer at a time."""
 
     def __init__(self, raw: Upgraded, request: Request, largest: int | None) -> None:
-        from websockets.protocol import CLIENT, Protocol
-
         self._raw = raw
         self._request = request
         # Its own log would show, at DEBUG, what is in the frames.
@@ -86,8 +85,6 @@ class Messages:
 
     async def send(self, message: str | bytes) -> None:
         """Waits while the upstream does not take it. Raises TransportError or TimedOut."""
-        from websockets.exceptions import InvalidState
-
         try:
             if isinstance(message, str):
                 self._protocol.send_text(message.encode())
@@ -121,8 +118,6 @@ class Messages:
 
     @property
     def _open(self) -> bool:
-        from websockets.protocol import OPEN
-
         return self._protocol.state is OPEN
 
     # What comes
@@ -154,8 +149,6 @@ class Messages:
             await sleep(0)
 
     def _take(self, frame: Frame) -> None:
-        from websockets.frames import Opcode
-
         opcode = frame.opcode
         if opcode is Opcode.CLOSE:
             received = self._protocol.close_rcvd

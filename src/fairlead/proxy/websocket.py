@@ -23,9 +23,7 @@ from fairlead.headers import Headers, Pair
 from fairlead.inbound import Receive, Scope, Send
 from fairlead.keywords import DEFAULT, Default
 from fairlead.message import Arriving, Request, Response
-from fairlead.proxy.conversation import Conversation
 from fairlead.proxy.fields import outward
-from fairlead.proxy.frames import Messages
 from fairlead.tasks import stop
 
 DENYING: Final = 2.0
@@ -89,6 +87,10 @@ async def relay_websocket(
     """
     offered = [name for name in scope.get("subprotocols") or () if name]
     shake, asking = _handshake(request, offered, sockets.largest)
+    # Here, as they need the library: only who passes WebSockets on has it.
+    from fairlead.proxy.conversation import Conversation
+    from fairlead.proxy.frames import Messages
+
     hearing = asyncio.ensure_future(receive())
     opening = asyncio.ensure_future(client.send(asking, timeout=timeout, stream=True, **(otherwise or {})))
     try:
