@@ -240,14 +240,17 @@ class Upstream:
         With its `call`, which has not been sent, it may be turned away meanwhile: then the refusal is raised.
         """
         came = False
-        if not self._closed:
-            self.waiting[future] = call
-            try:
+        self.waiting.setdefault(future, call)  # it may have been refused before it began to wait
+        try:
+            if not self._closed:
                 came = await future
-            finally:
-                refused = self.waiting.pop(future, None)
-            if isinstance(refused, Refused):
+        finally:
+            refused = self.waiting.pop(future, None)
+        if isinstance(refused, Refused):
+            try:
                 raise refused
+            finally:
+                del refused  # its traceback leads here, and a circle would keep the call until it is looked for
         if self._closed and not came:
             raise ConfigError("the client was closed", upstream=self.name, phase="waiting", knowledge=knowledge)
         return came
@@ -256,9 +259,13 @@ class Upstream:
         """Refuse, among the calls that wait in line, those for which there is a refusal: what they wait for would not help them."""
         for future, call in tuple(self.waiting.items()):
             if isinstance(call, Call) and (refused := refusal(call)) is not None:
-                self.waiting[future] = refused
-                if not future.done():  # else its turn has come in this very turn of the loop, and it goes back
-                    future.set_exception(refused)
+                self.refuse(future, refused)
+
+    def refuse(self, future: Future[bool], refusal: Refused) -> None:
+        """End a wait by a refusal. If its turn has come in this very turn of the loop, it goes back."""
+        self.waiting[future] = refusal
+        if not future.done():
+            future.set_result(False)
 
     def forget(self) -> None:
         """Begin anew, for those who bind to it from now on."""

@@ -1,6 +1,8 @@
 """The concurrency limit: a fair line, by priority, bounded by the deadline, and no slot lost."""
 
 import asyncio
+import gc
+import weakref
 from math import inf
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from calls import call, now
 from fairlead import HTTPClient
-from fairlead.core import Timeout, Upstream
+from fairlead.core import Pipeline, Timeout, Upstream
 from fairlead.errors import (
     AttemptTimedOut,
     CircuitOpen,
@@ -19,9 +21,10 @@ from fairlead.errors import (
     FairleadError,
     Knowledge,
     LimitReached,
+    Refused,
 )
 from fairlead.message import Response
-from fairlead.policies import Aimd, ConcurrencyLimit, Gradient
+from fairlead.policies import Aimd, CircuitBreaker, ConcurrencyLimit, Gradient, RateLimit
 from fairlead.policies.slots import LAST, Line
 from fairlead.testing import Pieces, VirtualLoop, at_every_await, at_every_step, script, virtual_time
 
@@ -639,3 +642,50 @@ def test_whatever_happens_slots_and_line_add_up(limit, waiting, deeds, closed):
         assert held(slots) == (0, 0, 0)
 
     story()
+
+
+class Slow:
+    """An engine that keeps nothing of what it was asked."""
+
+    def __init__(self, first):
+        self.answers = [first]
+
+    async def send(self, asked):
+        await asyncio.sleep(0.5)
+        status, headers = self.answers.pop() if self.answers else (200, [])
+        return Response.received(status, headers, b"", asked.request, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("policies", "first"),
+    [
+        ((CircuitBreaker(consecutive=1), ConcurrencyLimit(limit=1)), (503, [])),
+        ((CircuitBreaker(consecutive=1), RateLimit(1.0)), (503, [])),
+        ((ConcurrencyLimit(limit=1, waiting=2),), (200, [])),
+        ((RateLimit(10.0),), (429, [(b"retry-after", b"60")])),
+        ((RateLimit(None), ConcurrencyLimit(limit=1)), (429, [(b"retry-after", b"60")])),
+    ],
+)
+@virtual_time
+async def test_a_call_that_is_refused_in_line_is_forgotten_at_once(policies, first):
+    """A refusal whose traceback leads back to it would keep the call, and thousands in line, until they are looked for."""
+    gc.collect()
+    gc.disable()
+    try:
+        send = Pipeline(policies).bind(Slow(first).send, Upstream("shop"))
+        refused = []
+
+        async def one(place):
+            asked = call(timeout=10.0)
+            asked.priority = place
+            try:
+                await send(asked)
+            except Refused as error:
+                refused.append(weakref.ref(error))
+
+        await asyncio.gather(*[one(place) for place in range(6)])
+        await asyncio.sleep(0)
+        assert refused
+        assert [error() for error in refused] == [None] * len(refused)
+    finally:
+        gc.enable()

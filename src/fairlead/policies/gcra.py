@@ -224,7 +224,7 @@ class Paced(Line):
             self._leave(grant, waiting)
             self._gave_up()
             if not grant.done():
-                grant.set_exception(self._late(waiting.call, (self.next if due is None else due) - now))
+                self.upstream.refuse(grant, self._late(waiting.call, (self.next if due is None else due) - now))
 
     def _gave_up(self) -> None:
         if len(self.turns.times) > self.waiting:

@@ -78,7 +78,7 @@ class Line:
         except BaseException:
             if self._leave(grant, waiting):
                 self._gave_up()
-            elif not grant.cancelled() and grant.exception() is None and grant.result():
+            elif not grant.cancelled() and grant.result():
                 self._undo(waiting)
             self._serve(call.clock())
             raise

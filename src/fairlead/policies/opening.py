@@ -67,7 +67,7 @@ class Opening(Line):
     def _expire(self, grant: Future[bool], waiting: Waiting) -> None:
         self._leave(grant, waiting)
         if not grant.done():
-            grant.set_exception(self._full(waiting.call))
+            self.upstream.refuse(grant, self._full(waiting.call))
 
     def _serve(self, now: float) -> None:
         held = now + GRAIN < self.held
@@ -87,7 +87,7 @@ class Opening(Line):
     def _thin(self, now: float) -> None:
         for grant, waiting in self._all():
             if waiting.until < self.held and self._leave(grant, waiting) and not grant.done():
-                grant.set_exception(self._asked(waiting.call, now))
+                self.upstream.refuse(grant, self._asked(waiting.call, now))
 
     def _undo(self, waiting: Waiting) -> None:
         if waiting.turn == self.epoch:

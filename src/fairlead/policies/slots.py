@@ -193,7 +193,7 @@ class Slots:
             if not grant.done():
                 if lowest >= priority:
                     return False
-                grant.set_exception(self._full(call, "; one of a higher priority came"))
+                self.upstream.refuse(grant, self._full(call, "; one of a higher priority came"))
             self.line.leave(grant, lowest)
         return len(self.line) < self.bound
 
@@ -212,4 +212,4 @@ class Slots:
 
 def _served(grant: Future[bool]) -> bool:
     """Whether who is no longer in line has a slot: it may have been refused, or have given up, or its time was over."""
-    return not grant.cancelled() and grant.exception() is None and grant.result()
+    return not grant.cancelled() and grant.result()
