@@ -662,7 +662,7 @@ class Slow:
         ((CircuitBreaker(consecutive=1), ConcurrencyLimit(limit=1)), (503, [])),
         ((CircuitBreaker(consecutive=1), RateLimit(1.0)), (503, [])),
         ((ConcurrencyLimit(limit=1, waiting=2),), (200, [])),
-        ((RateLimit(10.0),), (429, [(b"retry-after", b"60")])),
+        ((RateLimit(4.0),), (429, [(b"retry-after", b"60")])),
         ((RateLimit(None), ConcurrencyLimit(limit=1)), (429, [(b"retry-after", b"60")])),
     ],
 )

@@ -295,6 +295,19 @@ async def test_of_two_each_calls_back_who_had_a_turn_of_its_own():
     assert empty(lines)
 
 
+@pytest.mark.parametrize("priority", [1.5, "high"])
+@virtual_time
+async def test_a_priority_that_is_none_is_refused_before_it_is_compared_with_others(priority):
+    send, lines = bound(script(then=200), RateLimit(1))
+    await send(call())
+    asked = call()
+    asked.priority = priority
+    with pytest.raises(ConfigError, match=r"priority=.* is not a whole number"):
+        await send(asked)
+    assert await asyncio.gather(at(send), at(send)) == pytest.approx([1.0, 2.0])
+    assert empty(lines)
+
+
 @virtual_time
 async def test_whose_time_is_up_is_told_so_and_not_refused():
     send, lines = bound(script(then=200), RateLimit(1))

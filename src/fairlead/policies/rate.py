@@ -158,8 +158,10 @@ class RateLimit:
     def until(self, call: Call, began: float, now: float) -> float:
         """How long a call that came here when it `began` may wait, in loop time: a turn at the deadline itself would be of no use.
 
-        Raises DeadlineExceeded for one whose time is up.
+        Raises DeadlineExceeded for one whose time is up, ConfigError for a priority that is none.
         """
+        if not isinstance(call.priority, int):
+            raise ConfigError(f"priority={call.priority!r} is not a whole number")
         if now >= call.deadline:
             raise DeadlineExceeded(
                 "in line for a turn: the deadline passed",
