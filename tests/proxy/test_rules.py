@@ -670,6 +670,7 @@ def test_rule_39_ended_at_any_step_nothing_stays_open():
 
         await cut(serve())
         await proxy.client.close()
+        await asyncio.sleep(0)  # who listened is told
         assert engine.open == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -692,6 +693,8 @@ def test_rule_39_left_at_any_step_nothing_stays_open():
         answered.set()
         await leaving
         await proxy.client.close()
+        assert [message["type"] for message in messages.sent].count("http.response.start") <= 1
+        await asyncio.sleep(0)  # who listened is told
         assert engine.open == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
 

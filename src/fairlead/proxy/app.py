@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import logging
 import re
+from asyncio import CancelledError
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from fairlead.base import BaseAPIClient
-from fairlead.body import Upload
 from fairlead.core import Timeout
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.headers import Headers
@@ -26,10 +27,11 @@ from fairlead.keywords import default_headers
 from fairlead.message import Request
 from fairlead.proxy.fields import Inward, Verdicts, answered
 from fairlead.proxy.forwarded import Style, Tale
-from fairlead.proxy.framing import content, framed, host
+from fairlead.proxy.framing import Said, content, framed, host
 from fairlead.proxy.relay import CallerGone, Listening, relay
 from fairlead.proxy.status import Refusal, faulty, refused, request_id, say
 from fairlead.proxy.target import target
+from fairlead.proxy.watch import Watch, Watched
 from fairlead.proxy.websocket import SOCKETS, WebSockets, as_get, deny, relay_websocket
 from fairlead.url import Origin, with_params
 
@@ -80,6 +82,7 @@ class ReverseProxy:
         self._uploading = replace(self._timeout, attempt=None)
         self._buffer = buffer
         self._websockets = websockets
+        self._watch = Watch()
         self._preserve = preserve_host
         self._tale = Tale(trusted, forwarded)
         self._via = {version: (b"via", f"{version} {via}".encode()) for version in VERSIONS.values()}
@@ -120,39 +123,63 @@ class ReverseProxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await Listening(scope, receive, send).run(self._pass, scope)
+            try:
+                await self._pass(scope, receive, send)
+            except Refusal as refusal:
+                answer = refused(refusal, self.via, request_id(scope["headers"]))
+                await say(send, *answer, head=scope["method"] == "HEAD")
+            except CallerGone:
+                with suppress(OSError):
+                    await say(send, 499, [(b"content-length", b"0")], b"")
         elif kind == "lifespan":
             await self._live(receive, send)
         elif kind == "websocket":
             await self._socket(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = scope["method"]
+        """Raises Refusal, and CallerGone before an answer has begun."""
+        request, said, version, length = self._request(scope)
+        if length:
+            if not 0 < length <= self._buffer or b"expect" in said:
+                upload = partial(self._upload, request, said, version, length)
+                await Listening(scope, receive, send).run(upload, scope)
+                return
+            request.content = await content(receive, said, version, length, self._buffer)
+        watched = self._watch.begin(scope, receive)
         try:
-            request = await self._request(scope, receive)
-            response = await self.client.send(
-                request,
-                timeout=self._timeout if type(request.content) is bytes else self._uploading,
-                stream=True,
-                **self._otherwise,
-            )
-        except Refusal as refusal:
-            answer = refused(refusal, self.via, request_id(scope["headers"]))
-            await say(send, *answer, head=method == "HEAD")
-            return
+            await self._answer(request, self._timeout, scope, send, watched)
+        except CancelledError:
+            if not watched.left():
+                raise
+        finally:
+            watched.end()
+
+    async def _upload(
+        self, request: Request, said: Said, version: str, length: int, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """With a body that is read while it is sent."""
+        request.content = await content(receive, said, version, length, self._buffer)
+        bounds = self._timeout if type(request.content) is bytes else self._uploading
+        await self._answer(request, bounds, scope, send)
+
+    async def _answer(
+        self, request: Request, bounds: Timeout, scope: Scope, send: Send, watched: Watched | None = None
+    ) -> None:
+        try:
+            response = await self.client.send(request, timeout=bounds, stream=True, **self._otherwise)
+        except CancelledError:
+            if watched is None or not watched.left():
+                raise
+            raise CallerGone from None
         except FairleadError as error:
             answer = faulty(error, self.via, request_id(scope["headers"]))
             level = logging.ERROR if isinstance(error, ConfigError) else logging.INFO
             _log.log(level, "answered %d: %s", answer[0], error.message)
-            await say(send, *answer, head=method == "HEAD")
-            return
-        except CallerGone:
-            with suppress(OSError):
-                await say(send, 499, [(b"content-length", b"0")], b"")
+            await say(send, *answer, head=scope["method"] == "HEAD")
             return
         try:
             head, length = answered(response)
-            await relay(response, head, length, method, send)
+            await relay(response, head, length, scope["method"], send)
         except CallerGone:
             return
         finally:
@@ -165,7 +192,7 @@ class ReverseProxy:
         try:
             if self._websockets is None:
                 raise Refusal(403, "http_request_denied", "WebSockets are not passed on")
-            request = await self._request(as_get(scope), receive)
+            request, *_ = self._request(as_get(scope))
             await relay_websocket(
                 scope,
                 receive,
@@ -183,8 +210,8 @@ class ReverseProxy:
             _log.log(logging.ERROR if answer[0] == 500 else logging.INFO, "answered %d: %s", answer[0], error.message)
             await deny(scope, send, *answer)
 
-    async def _request(self, scope: Scope, receive: Receive) -> Request:
-        """The request to send on; raises Refusal for what breaks a rule, and CallerGone."""
+    def _request(self, scope: Scope) -> tuple[Request, Said, str, int]:
+        """The request to send on, without its body; what decides of that, and its length. Raises Refusal for what breaks a rule."""
         method = scope["method"]
         if method in {"CONNECT", "TRACE"}:
             raise Refusal(405, "http_request_denied", f"{method} is not passed on", ALLOWED)
@@ -215,14 +242,11 @@ class ReverseProxy:
         length = framed(said, version) if scope["type"] == "http" else 0
         fields = Headers.received(pairs)
         fields.framing = False  # nothing in it is an engine's to set
-        body: bytes | Upload = b""
-        if length != 0:
-            body = await content(receive, said, version, length, self._buffer)
-        elif b"content-length" in said and method not in _LENGTH_EXPECTED:
+        if length == 0 and b"content-length" in said and method not in _LENGTH_EXPECTED:
             fields = Headers.received([*pairs, (b"content-length", b"0")])
         if self._preserve and name:
             fields = Headers.received([(b"host", name.encode("latin-1")), *fields.raw])
-        return Request.build(method, self._origin, where, fields, body)
+        return Request.build(method, self._origin, where, fields), said, version, length
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The whole application: it opens its client and closes it."""
