@@ -518,6 +518,11 @@ def test_a_client_for_threads_has_one_too():
     with TestClient(app) as caller, override(app, Plain, script((200, 7))) as fake:
         assert caller.get("/").json() == 7
     assert fake._client.engine.closed
+    mine = Plain(engine=script((200, 8)))
+    with TestClient(app) as caller, override(app, Plain, mine):
+        assert caller.get("/").json() == 8
+    assert not mine._client.engine.closed
+    mine.close()
 
 
 async def test_in_an_async_test_it_is_closed_too():
