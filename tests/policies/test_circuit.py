@@ -371,6 +371,32 @@ def test_probes_cancelled_at_any_step_give_their_places_back(stream):
     assert at_every_step(story) > 5
 
 
+@pytest.mark.parametrize(("head", "over"), [(200, True), (503, False)])
+@virtual_time
+async def test_a_probe_that_streams_for_hours_keeps_nobody_out_for_longer_than_its_lease(head, over):
+    upstream, events = recorded()
+    engine = script(*[503] * 5, (head, Pieces(b"a", inf)), then=200)
+    recipe = CircuitBreaker(lease=30.0)
+    send = recipe.bind(engine.send, upstream)
+    for _ in range(5):
+        await send(call())
+    await asyncio.sleep(5.0)
+    stream = await send(call(timeout=None, stream=True))
+    with pytest.raises(CircuitOpen):
+        await send(call())
+    await asyncio.sleep(30.0)
+    first = asyncio.create_task(send(call()))
+    await asyncio.sleep(0)
+    (circuit,) = upstream.state(recipe, dict).values()
+    assert (await first).status_code == 200
+    assert circuit.state is CLOSED
+    told = [event for event in events if isinstance(event, CircuitClosed)]
+    assert len(told) == 1
+    assert circuit.window.good == over  # else it was the probe itself that closed it
+    stream.close()
+    assert circuit.window.failed == 0
+
+
 # Slow calls
 
 

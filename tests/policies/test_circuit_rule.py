@@ -247,6 +247,27 @@ def test_a_probe_that_never_reports_loses_its_place_after_its_lease():
     assert circuit.succeed(probe, 35.2)
 
 
+def test_a_probe_whose_answer_began_well_has_proven_as_much_when_its_lease_ends():
+    circuit = opened(lease=30.0, probes=2)
+    circuit.begin(circuit.admit(5.0))
+    assert circuit.admit(34.9) is None
+    probe = circuit.admit(35.0)
+    assert (circuit.state, circuit.proven) == (HALF_OPEN, 1)
+    circuit.begin(probe)
+    assert circuit.admit(65.0) == circuit.epoch
+    assert circuit.state is CLOSED
+    assert not circuit.fail(probe, 66.0)
+
+
+def test_one_that_began_well_and_was_given_up_has_proven_nothing():
+    circuit = opened(lease=30.0)
+    probe = circuit.admit(5.0)
+    circuit.begin(probe)
+    circuit.release(probe)
+    assert circuit.admit(36.0) is not None
+    assert circuit.state is HALF_OPEN
+
+
 def test_each_probe_has_a_lease_of_its_own():
     circuit = opened(lease=30.0, probes=3, at_once=2)
     circuit.admit(5.0)

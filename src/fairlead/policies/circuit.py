@@ -128,6 +128,8 @@ class CircuitBreaker:
                 raise
             if not response.is_closed and response.upgraded is None:
                 response.when_closed(partial(report, circuit, ticket, call, response))
+                if circuit.state is not CLOSED:
+                    circuits.begun(circuit, ticket, response)
             elif response.status_code >= bad:  # of another protocol, all that can be judged is that it was agreed to
                 report(circuit, ticket, call, response)
             elif circuit.succeed(ticket, call.clock()):

@@ -36,7 +36,7 @@ class Circuit:
 
     __slots__ = (
         "_next", "epoch", "key", "leases", "pace", "proven", "reason", "recipe", "refused", "row", "seconds", "state",
-        "until", "window",
+        "until", "well", "window",
     )  # fmt: skip
 
     def __init__(self, recipe: CircuitBreaker, key: str = "") -> None:
@@ -51,6 +51,8 @@ class Circuit:
         """The ticket given last; while it is closed, everybody's."""
         self.leases: dict[int, float] = {}
         """Probes under way, by ticket, and when each loses its place."""
+        self.well: set[int] = set()
+        """Of these, whose answer has begun and was good so far."""
         self.row = 0
         """Failures since the last success."""
         self.proven = 0
@@ -75,6 +77,10 @@ class Circuit:
         leases, recipe = self.leases, self.recipe
         for lost in [ticket for ticket, end in leases.items() if end <= now]:
             del leases[lost]
+            self.proven += lost in self.well  # a body of hours, which would keep everybody else out as long
+        if self.proven >= recipe.probes:
+            self.close()
+            return self.epoch
         if len(leases) >= min(recipe.at_once, recipe.probes - self.proven):
             return None
         self.epoch += 1
@@ -123,9 +129,15 @@ class Circuit:
             now, random, f"{told} calls in {recipe.window:g} s took {recipe.slow_after:g} s or longer"
         )
 
+    def begin(self, ticket: int) -> None:
+        """The head of an answer was good: if a probe's body outlasts its lease, that is all there is to prove."""
+        if ticket in self.leases:
+            self.well.add(ticket)
+
     def release(self, ticket: int) -> None:
         """No verdict: the place of a probe is free again."""
         self.leases.pop(ticket, None)
+        self.well.discard(ticket)
 
     def open(self, now: float, seconds: float, reason: str) -> None:
         """Open, whatever it was; `inf` seconds are until it is closed by hand."""
@@ -134,6 +146,7 @@ class Circuit:
         self.state, self.reason = OPEN, reason
         self.seconds, self.until = seconds, now + seconds
         self.leases.clear()
+        self.well.clear()
 
     def hold(self, now: float, seconds: float) -> None:
         """If open, stay so for `seconds` from now at least."""
@@ -145,6 +158,7 @@ class Circuit:
         self.state = CLOSED
         self.epoch += 1
         self.leases.clear()
+        self.well.clear()
         self.window.clear()
         self.pace.clear()
         self.row = 0

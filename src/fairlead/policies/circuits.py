@@ -76,7 +76,15 @@ class Circuits(dict[Hashable, Circuit]):
             raise self._refusal(circuit, call)
         if before is OPEN:
             self.upstream.emit(CircuitHalfOpened(self.upstream.name, circuit.key, self.mode == "shadow"))
+        elif circuit.state is CLOSED:
+            self.closed(circuit)
         return ticket
+
+    def begun(self, circuit: Circuit, ticket: int, response: Response) -> None:
+        """The answer to a probe is a stream, and here is its head."""
+        slow = self.recipe.slow_after
+        if self.recipe.failure is None and went_well(response) and (slow is None or response.elapsed < slow):
+            circuit.begin(ticket)
 
     def report(self, circuit: Circuit, ticket: int, call: Call, outcome: Response | BaseException) -> None:
         """How a call ended. A stream is reported at its end, and timed to its head: how long it lasts is up to who reads it."""
