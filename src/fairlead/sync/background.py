@@ -188,10 +188,12 @@ class Background:
         _OURS_NO_MORE.append(self.loop)
 
     def _live(self) -> None:
-        with Runner(loop_factory=lambda: self.loop) as runner:
-            runner.run(self._until_the_end())
-        for crossing in tuple(self.crossing):
-            crossing.end()
+        try:
+            with Runner(loop_factory=lambda: self.loop) as runner:
+                runner.run(self._until_the_end())
+        finally:
+            for crossing in tuple(self.crossing):
+                crossing.end()
 
     async def _until_the_end(self) -> None:
         forks.settle(self, None, forked=False)
