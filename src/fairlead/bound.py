@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fairlead import composed
 from fairlead.body import from_json
 from fairlead.core import Pipeline, Policy, Send, Upstream
+from fairlead.errors import ConfigError
 from fairlead.keywords import DEFAULT, Auth, Default, for_one_call
 from fairlead.message import Response
 
@@ -48,10 +49,13 @@ class Bound:
         asked = auth, retry, hedge, fallback, follow_redirects, cookies
         if cookies is not DEFAULT and cookies is not None:  # a jar lives no longer than whoever made it keeps it
             return self._made(*asked)
-        key = auth, retry, hedge, fallback if fallback is DEFAULT else _told(fallback), follow_redirects, cookies
         try:
+            key = auth, retry, hedge, fallback if fallback is DEFAULT else _told(fallback), follow_redirects, cookies
             known = self._kept.get(key)
-        except TypeError:  # a recipe that cannot be hashed is bound for each call
+        except (
+            TypeError,
+            ConfigError,
+        ):  # a recipe that cannot be hashed is bound for each call, a value that cannot be said never
             return self._made(*asked)
         if known is None:
             known = self._made(*asked)

@@ -121,8 +121,16 @@ async def test_it_is_told():
 
 
 def test_what_json_cannot_say_is_refused_when_it_is_bound():
-    with pytest.raises(ConfigError, match="cannot be encoded"):
+    with pytest.raises(ConfigError, match="Fallback: an answer of object cannot be encoded"):
         bound(script(), object())
+
+
+@virtual_time
+async def test_so_it_is_of_one_for_a_call():
+    async with HTTPClient("https://a.test", engine=script()) as client:
+        for given in (object(), Fallback({}, object())):
+            with pytest.raises(ConfigError, match="Fallback: an answer of object cannot be encoded"):
+                await client.get("/x", fallback=given)
 
 
 # A chain

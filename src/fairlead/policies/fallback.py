@@ -158,7 +158,13 @@ def _named(answer: Any) -> str:
 def _parts(answer: Any) -> tuple[int, tuple[Pair, ...], bytes]:
     if isinstance(answer, Response):
         return answer.status_code, tuple(answer.headers.raw), answer.content
-    return 200, JSON, from_json(answer)
+    try:
+        return 200, JSON, from_json(answer)
+    except ConfigError:
+        told = type(answer).__name__
+        raise ConfigError(
+            f"Fallback: an answer of {told} cannot be encoded as JSON: pass a Response, or plain values"
+        ) from None
 
 
 def _response(call: Call, status: int, pairs: tuple[Pair, ...], content: bytes) -> Response:
