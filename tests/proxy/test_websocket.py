@@ -258,7 +258,13 @@ class TestHandshake:
             @property
             def scope(self):
                 headers = [(b"host", b"proxy.test"), *KEPT]
-                return {**super().scope, "http_version": "2", "scheme": "wss", "headers": headers}
+                own = {
+                    "http_version": "2",
+                    "scheme": "wss",
+                    "headers": headers,
+                    "subprotocols": ["chat", "", "superchat"],
+                }
+                return {**super().scope, **own}
 
         async with proxied(upstream(echoing), client=Extended()) as (client, peer, _):
             client.say("hello")
@@ -669,6 +675,24 @@ class TestEnds:
             client.leave(1001)
         assert (seen, peer.words) == ([bytes(12 << 20), b"last"], [(1001).to_bytes(2, "big")])
 
+    async def test_a_client_that_takes_nothing_any_more_may_still_say_why(self):
+        async def speaking(socket):
+            await socket.say(Opcode.TEXT, b"hello")
+
+        class Reluctant(Client):
+            async def send(self, message):
+                if message["type"] == "websocket.send":
+                    self.changed.set()
+                    raise OSError("no more")
+                await super().send(message)
+
+        async with proxied(upstream(speaking), client=Reluctant()) as (client, peer, _):
+            await client.until("websocket.accept")
+            await client.changed.wait()
+            await moment()
+            client.leave(4000)
+        assert peer.words == [(4000).to_bytes(2, "big")]
+
     async def test_it_is_the_upstreams_to_hang_up(self):
         """RFC 6455 section 7.1.1: the first to close has its port in TIME_WAIT, and that should be no client."""
 
@@ -1045,6 +1069,16 @@ class TestFrames:
         short = cut(reason)
         assert len(short.encode()) <= REASON
         assert short == reason or not reason.isascii() or reason.startswith(short)
+
+    async def test_a_close_counts_also_where_it_cannot_be_answered(self):
+        class Shut(Wire):
+            async def write(self, data):
+                raise Disconnected("no more")
+
+        wire = Shut([Frame(Opcode.CLOSE, Close(4001, "bye").serialize()).serialize(mask=False)])
+        talk = Messages(wire, Request("GET", "http://x.test/"), None)
+        assert await talk.receive() is None
+        assert talk.ended == (4001, "bye", None)
 
     async def test_pongs_wait_behind_a_message_that_is_not_taken(self):
         """Whoever waits to say a pong would not read, and an upstream that is not read may take nothing."""

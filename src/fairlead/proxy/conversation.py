@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Queue, Task
-from contextlib import suppress
 from math import inf
 from typing import Any, Final
 
@@ -54,7 +53,7 @@ class Conversation:
         try:
             upstream, client = await self._until_one_ends(listening, writing, reading, interval, idle)
             await stop({listening, reading})
-            last.add(loop.create_task(self._part(upstream, writing)))
+            last.add(loop.create_task(self._part(upstream)))
             if client is not None:
                 last.add(loop.create_task(self._tell(client)))
             await asyncio.wait(last, timeout=CLOSING)
@@ -129,19 +128,17 @@ class Conversation:
             except OSError:
                 return
 
-    # How it ends
+    # How it ends: what fails then changes nothing any more
 
-    async def _part(self, close: Close | None, writing: Task[None]) -> None:
+    async def _part(self, close: Close | None) -> None:
         """Leave the upstream: what the client has sent goes first, then the close; then it is the upstream's to hang up."""
         if close is not None:
-            if not writing.done():
-                await self._queue.put(None)  # when there is room for it, all that stood before is on its way
+            await self._queue.put(None)  # when there is room for it, all that stood before is on its way
             await self._messages.close(close.code, close.reason)
         await self._messages.drained()
 
     async def _tell(self, close: Close) -> None:
-        with suppress(OSError):  # it may be gone too
-            await self._send({"type": "websocket.close", "code": close.code, "reason": cut(close.reason)})
+        await self._send({"type": "websocket.close", "code": close.code, "reason": cut(close.reason)})
 
 
 def _exceeds(data: str | bytes, largest: int) -> bool:

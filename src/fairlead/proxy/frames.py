@@ -109,12 +109,11 @@ class Messages:
             await self._reply()
 
     async def drained(self) -> None:
-        """Wait until the upstream has closed the connection, as a server does first (RFC 6455 section 7.1.1)."""
+        """Wait until the upstream has closed the connection, as a server does first (RFC 6455 section 7.1.1); raises what `read` does."""
         while await self.receive() is not None:
             pass
-        with suppress(FairleadError):
-            while await self._raw.read():
-                pass
+        while await self._raw.read():
+            pass
 
     @property
     def _open(self) -> bool:
