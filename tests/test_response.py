@@ -376,3 +376,48 @@ def test_errors_that_hold_a_response_survive_a_pickle() -> None:
     with pytest.raises(DecodeError) as broken:
         Response(200, content=b"{").json()
     assert str(pickle.loads(pickle.dumps(broken.value))) == str(broken.value)
+
+
+# A stream whose body came with its head
+
+
+def whole(content: bytes, coding: Any = None) -> tuple[Arriving, Arrives, list[str]]:
+    body, log = Arrives(), list[str]()
+    response = Arriving(200, [], body, coding, REQUEST, 0.25, content)
+    response.when_closed(lambda: log.append("ended"))
+    return response, body, log
+
+
+async def test_a_stream_that_is_here_has_ended_for_whoever_waits_for_its_end_and_is_read_like_any() -> None:
+    response, body, log = whole(b"all of it")
+    assert (response.complete, response.is_closed, log) == (True, False, ["ended"])
+    assert [chunk async for chunk in response.aiter_raw()] == [b"all of it"]
+    assert (response.is_closed, body.closed, log) == (True, 1, ["ended"])
+    assert response.here() is None
+
+
+async def test_a_stream_that_is_here_is_taken_at_once_and_only_once() -> None:
+    response, body, log = whole(b"all of it")
+    assert response.here() == b"all of it"
+    assert (response.is_closed, response.complete, body.closed, log) == (True, True, 1, ["ended"])
+    assert response.here() is None
+    with pytest.raises(FairleadError, match="closed"):
+        await response.aread()
+
+
+async def test_a_stream_that_is_here_and_coded_ends_well_only_when_it_was_decoded() -> None:
+    response, _, log = whole(b"no full stop", Doubled())
+    assert (response.complete, log) == (False, [])
+    with pytest.raises(ProtocolError):
+        await response.aread()
+    assert (response.complete, log, type(response.error)) == (False, ["ended"], ProtocolError)
+    taken, _, ended = whole(b"no full stop", Doubled())
+    assert (taken.here(), taken.complete, ended) == (b"no full stop", True, ["ended"])
+
+
+async def test_what_is_still_to_come_cannot_be_taken() -> None:
+    response, _ = arriving(b"a", b"b")
+    assert response.here() is None
+    assert await response.aread() == b"ab"
+    assert response.here() == b"ab"
+    assert Response(200, content=b"made").here() == b"made"

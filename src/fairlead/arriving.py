@@ -63,7 +63,7 @@ class Upgraded(Protocol):
 class Arriving(Response):
     """As an engine hands it out, `seconds` after the attempt began. Dropped open, it says where it was opened, and closes."""
 
-    __slots__ = ("_body", "_callbacks", "_coding", "_taken", "complete", "error", "is_closed", "opened_at", "upgraded")
+    __slots__ = ("_body", "_callbacks", "_coding", "_taken", "_whole", "complete", "error", "is_closed", "opened_at", "upgraded")  # fmt: skip
 
     def __init__(
         self,
@@ -73,22 +73,35 @@ class Arriving(Response):
         coding: Coding | None,
         request: Request,
         seconds: float,
+        whole: bytes | None = None,
     ) -> None:
+        """`whole` is the body as it was sent, where all of it came with the head: then nothing is asked of `body`."""
         self._fill(status, pairs, None, request, seconds)
         self._body = body
+        self._whole = whole
         self._coding = coding
         self._callbacks: list[Callable[[], object]] = []
         self._taken = False
-        self.is_closed = self.complete = False
+        self.is_closed = False
+        # Of a body that is coded it is only known when it was decoded.
+        self.complete = whole is not None and coding is None
         self.error = None
         self.opened_at = ""
         self.upgraded = None
 
     def when_closed(self, callback: Callable[[], object]) -> None:
-        if self.is_closed:
+        if self.complete or self.is_closed:
             callback()
         else:
             self._callbacks.append(callback)
+
+    def here(self) -> bytes | None:
+        if self._whole is None or self._taken or self.is_closed:
+            return self._content
+        self._taken = self.complete = True
+        whole, self._whole = self._whole, None
+        self.close()
+        return whole
 
     def close(self) -> None:
         if self.is_closed:
@@ -129,7 +142,7 @@ class Arriving(Response):
         self._taken = True
         try:
             began = False
-            while chunk := await self._body.read():
+            while chunk := await self._next():
                 began = True
                 if coding is None:
                     yield chunk
@@ -148,6 +161,12 @@ class Arriving(Response):
             raise
         finally:
             self.close()
+
+    async def _next(self) -> bytes:
+        if self._whole is None:
+            return await self._body.read()
+        whole, self._whole = self._whole, b""
+        return whole
 
     def __del__(self) -> None:
         if not self.is_closed:

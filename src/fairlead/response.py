@@ -199,6 +199,10 @@ class Response:
             self._content = b"".join([chunk async for chunk in self.aiter_bytes()])
         return self._content
 
+    def here(self) -> bytes | None:
+        """What `aiter_raw` would give, in one piece and at once, if all of it is here; the response is then closed. Else None."""
+        return self._content
+
     async def aiter_raw(self) -> AsyncIterator[bytes]:
         """The body as it was sent, still content-coded; of a buffered response, its content."""
         if self._content:

@@ -126,7 +126,7 @@ class CircuitBreaker:
             except BaseException as error:
                 report(circuit, ticket, call, error)
                 raise
-            if not response.is_closed and response.upgraded is None:
+            if not (response.complete or response.is_closed) and response.upgraded is None:
                 response.when_closed(partial(report, circuit, ticket, call, response))
                 if circuit.state is not CLOSED:
                     circuits.begun(circuit, ticket, response)

@@ -18,7 +18,7 @@ from fairlead.headers import Pair
 from fairlead.inbound import App, Inbound, Receive, Scope, Send
 from fairlead.message import Response
 
-LISTENED: Final = 0.02
+LISTENED: Final = 0.05
 """Seconds from a call's start until somebody listens for its caller's leaving."""
 BODILESS: Final = frozenset({204, 304})
 _STREAMED: Final = (b"text/event-stream", b"application/x-ndjson", b"application/jsonl", b"application/grpc-web")
@@ -92,6 +92,8 @@ async def relay(response: Response, head: list[Pair], length: int, method: str, 
         if status in BODILESS:
             # A 204 has no length; of a 304 it is not the body's, and servers that count would wait for that many bytes.
             head = [pair for pair in head if pair[0] != b"content-length"]
+    elif (whole := response.here()) is not None:
+        body, bare = whole, True
     elif length < 0:
         unbuffered(head)
     try:

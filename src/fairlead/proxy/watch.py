@@ -14,8 +14,8 @@ from typing import Any, Final
 from fairlead import caller
 from fairlead.inbound import Receive, Scope
 
-LOOKED: Final = 0.02
-"""Seconds between two looks. Who was under way at one and still is at the next is listened for."""
+LOOKED: Final = 0.05
+"""Seconds between two looks. Who was under way at one and still is at the next is listened for: few, even where all are slow."""
 _CALLER: Final = "fairlead.caller"
 
 

@@ -18,7 +18,7 @@ from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
 from fairlead.engines.native.dial import Dialer
 from fairlead.engines.native.head import asks, encode
-from fairlead.engines.native.streamed import Streamed, Switched
+from fairlead.engines.native.streamed import Nothing, Streamed, Switched
 from fairlead.engines.timing import expired
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
@@ -32,6 +32,8 @@ KEPT: Final = 31 * 1024 * 1024
 """Bytes: glibc gives back at once what is larger than it ever saw freed, and the kernel fills each page anew: large bodies cost twice."""
 IDLE: Final = 100
 """Idle connections to all origins together, from which on a new one replaces the oldest."""
+
+_NOTHING: Final = Nothing()
 
 
 class Native:
@@ -135,6 +137,17 @@ class Native:
             error.request = call.request
             connection.abort()
             raise
+        if answer.complete:
+            # It came with its head: the connection is free before anybody has read a byte.
+            whole = b"".join(answer.chunks)
+            answer.chunks = []
+            response = Arriving(
+                answer.status, answer.headers, _NOTHING, decode, call.request, perf_counter() - began, whole
+            )
+            if answer.chunked:
+                response.trailers = Headers.received(answer.trailers)
+            self._keep(connection)
+            return response
         body = Streamed(connection, self._keep) if answer.status != 101 else Switched(connection, self._keep)
         response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
         if answer.chunked:

@@ -37,6 +37,18 @@ class Streamed:
             connection.fail(FairleadError("the stream was closed", request=connection.call.request, phase="body"))
 
 
+class Nothing:
+    """The body of a stream that is here already: there is nothing to read, and nothing to give up."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        pass
+
+
 class Switched(Streamed):
     """A connection that speaks another protocol now: what comes is read as a body is, and what is written goes out as it stands."""
 
