@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Final
 
 from fairlead import forks
+from fairlead.arriving import Body
 from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.connection import Connection
@@ -137,23 +138,22 @@ class Native:
             error.request = call.request
             connection.abort()
             raise
-        if answer.complete:
-            # It came with its head: the connection is free before anybody has read a byte.
-            whole = b"".join(answer.chunks)
+        whole: bytes | None = None
+        body: Body
+        if answer.status == 101:
+            body = Switched(connection, self._keep)
+        elif answer.complete:  # it came with its head
+            body, whole = _NOTHING, b"".join(answer.chunks)
             answer.chunks = []
-            response = Arriving(
-                answer.status, answer.headers, _NOTHING, decode, call.request, perf_counter() - began, whole
-            )
-            if answer.chunked:
-                response.trailers = Headers.received(answer.trailers)
-            self._keep(connection)
-            return response
-        body = Streamed(connection, self._keep) if answer.status != 101 else Switched(connection, self._keep)
-        response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began)
+        else:
+            body = Streamed(connection, self._keep)
+        response = Arriving(answer.status, answer.headers, body, decode, call.request, perf_counter() - began, whole)
         if answer.chunked:
             response.trailers = Headers.received(answer.trailers)  # the list that they are added to when they come
         if isinstance(body, Switched):
             response.upgraded = body
+        if whole is not None:  # the connection is free before anybody has read a byte
+            self._keep(connection)
         return response
 
     def _take(self, idle: dict[Connection, None], call: Call, now: float) -> Connection | None:
