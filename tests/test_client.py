@@ -273,6 +273,28 @@ class TestPipeline:
         with pytest.raises(ConfigError, match="two Retry"):
             HTTPClient(BASE, policies=(Retry(), Retry(name="b")), engine=script())
 
+    @pytest.mark.parametrize("wrong", [[1.0], {"total": 1.0}, "1", (1.0, 2.0), True])
+    @virtual_time
+    async def test_a_timeout_that_is_none_is_told_as_such(self, wrong):
+        async with HTTPClient(BASE, engine=script()) as client:
+            with pytest.raises(ConfigError, match=r"timeout: .* is not a number of seconds"):
+                await client.get("/", timeout=wrong)
+
+    @pytest.mark.parametrize("wrong", [Retry, "retry", None, script(200)])
+    def test_what_is_no_policy_is_told_as_such(self, wrong):
+        with pytest.raises(ConfigError, match="is no policy: pass what has a method bind"):
+            HTTPClient(BASE, policies=(CircuitBreaker(), wrong), engine=script())
+
+    def test_a_place_that_there_is_not_is_told_with_those_that_there_are(self):
+        class Own:
+            place = "Somewhere"
+
+            def bind(self, send, upstream):
+                return send
+
+        with pytest.raises(ConfigError, match="Own: place='Somewhere' is none of Observe, Fallback, Cache"):
+            HTTPClient(BASE, policies=(Own(),), engine=script())
+
     def test_what_counts_calls_stands_there_once_under_one_name(self):
         for recipe in (CircuitBreaker, ConcurrencyLimit, partial(RateLimit, 5.0)):
             with pytest.raises(ConfigError, match="called 'default' would count each call twice"):

@@ -50,10 +50,12 @@ class Timeout:
     """Seconds an attempt has that a retry may follow."""
 
     @staticmethod
-    @lru_cache(maxsize=256, typed=True)  # True is no second
     def of(given: float | Timeout | None) -> Timeout:
         """What a `timeout=` means: a number bounds the whole call."""
-        return given if isinstance(given, Timeout) else Timeout(total=given)
+        try:
+            return _timeout(given)
+        except TypeError:  # of what cannot be hashed, such as another library's
+            raise ConfigError(f"timeout: {type(given).__name__} is not a number of seconds, nor a Timeout") from None
 
     def __post_init__(self) -> None:
         for name in ("total", "attempt", "connect", "read", "write", "wait"):
@@ -65,6 +67,11 @@ class Timeout:
         total = self.total or inf
         object.__setattr__(self, "alone", min(self.attempt or inf, total))
         object.__setattr__(self, "among", min(self.attempt or ATTEMPT, total))
+
+
+@lru_cache(maxsize=256, typed=True)  # True is no second
+def _timeout(given: float | Timeout | None) -> Timeout:
+    return given if isinstance(given, Timeout) else Timeout(total=given)
 
 
 class Call:
@@ -310,6 +317,16 @@ class Pipeline:
     def __post_init__(self) -> None:
         flat = [one.policies if isinstance(one, Pipeline) else (one,) for one in self.policies]
         object.__setattr__(self, "policies", tuple([policy for policies in flat for policy in policies]))
+        for policy in self.policies:
+            if isinstance(policy, type) or not hasattr(policy, "bind"):
+                told = policy.__name__ if isinstance(policy, type) else type(policy).__name__
+                raise ConfigError(
+                    f"{told} is no policy: pass what has a method bind, such as Retry() or CircuitBreaker()"
+                )
+            if (place := getattr(policy, "place", None)) and place not in ORDER:
+                raise ConfigError(
+                    f"{_kind(policy)}: place={place!r} is none of {', '.join(ORDER)}; without one, it stands anywhere"
+                )
         ranked = [(ORDER.index(place), policy) for policy in self.policies if (place := getattr(policy, "place", None))]
         for (rank, policy), (next_rank, inner) in pairwise(ranked):
             if rank > next_rank:
