@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future as Work
 from contextvars import ContextVar
 from math import inf
 
@@ -27,6 +28,7 @@ from fairlead.errors import ConfigError, DeadlineExceeded, LimitReached
 from fairlead.fastapi import Use, lifespan
 from fairlead.gather import gather
 from fairlead.offload import Offload, offload
+from fairlead.offload.work import Running, packed
 from fairlead.sync import SyncHTTPClient
 from fairlead.testing import at_every_step, script
 from peers import PATIENCE, moment
@@ -332,6 +334,53 @@ async def test_a_process_that_dies_is_an_error_of_its_work_alone():
         process.kill()
         await until(lambda: pool._idle[0]._broken)
         assert await pool(sum, [2]) == 2
+
+
+class Standin:
+    """In place of a pool of one process: what it is given is done at once."""
+
+    def __init__(self, meanwhile=lambda: None):
+        self.meanwhile = meanwhile
+        self.kills = self.ends = 0
+        self._processes = {1: self}
+
+    def submit(self, function, parcel):
+        self.meanwhile()
+        work = Work()
+        work.set_result(function(parcel))
+        return work
+
+    def kill(self):
+        self.kills += 1
+
+    def shutdown(self):
+        self.ends += 1
+
+
+def test_a_process_whose_work_was_left_as_it_began_is_killed_and_not_kept():
+    running = Running(None, "sum")
+    process = Standin(meanwhile=running.leave)
+    idle = [process]
+    running.in_process(idle, packed(sum, ([1],), {}))
+    assert (idle, process.kills, process.ends) == ([], 1, 1)
+
+
+def test_a_process_is_not_killed_for_a_work_that_it_has_done():
+    running = Running(None, "sum")
+    process = Standin()
+    idle = [process]
+    assert running.in_process(idle, packed(sum, ([1],), {})) == 1
+    running.leave()
+    assert (idle, process.kills, process.ends) == ([process], 0, 0)
+
+
+async def test_a_work_that_cannot_be_begun_takes_no_place():
+    async with Offload(threads=1) as pool:
+        pool._executor.shutdown()
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="cannot schedule new futures"):
+                await pool(sum, [1])
+        assert pool.under_way == 0
 
 
 async def test_what_cannot_be_sent_to_a_process_is_said():

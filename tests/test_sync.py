@@ -659,6 +659,26 @@ def test_an_answer_that_nobody_waits_for_any_more_is_closed():
         assert client._client.engine.open == 0
 
 
+def test_an_answer_that_comes_in_spite_of_it_is_closed():
+    async def stubborn():
+        try:
+            await hold(None)
+        except asyncio.CancelledError:
+            return await client._client.send(client.build_request("GET", "/"), stream=True)
+
+    with pieces(b"a", inf) as client:
+        client.health_check()
+        client._client.engine.answers = [(200, Pieces(b"a", inf))]
+        background = client._background
+        crossing = Crossing(background, stubborn, (), {})
+        background.hand_over(crossing.begin)
+        background.run(asyncio.sleep, (0,))
+        background.hand_over(crossing.leave)
+        assert crossing.gate.acquire(timeout=PATIENCE)
+        assert isinstance(crossing.value, Response)
+        assert client._client.engine.open == 0
+
+
 def test_a_cancellation_of_somebody_elses_is_an_error_of_ours():
     def cancelled(request):
         raise asyncio.CancelledError
@@ -798,6 +818,19 @@ def test_dropped_open_it_says_where_it_was_made_and_ends(loop):
     assert engine.closed
 
 
+def test_it_says_so_once_also_where_nothing_can_be_closed_any_more(monkeypatch):
+    client = weather(200)
+    client.get("/")
+    background = client._background
+    with monkeypatch.context() as patched:
+        patched.setattr(Background, "drop", lambda *_: None)
+        with pytest.warns(ResourceWarning, match="was dropped open") as told:
+            del client
+            gc.collect()
+    assert len(told) == 1
+    background.end()
+
+
 @LOOPS
 @pytest.mark.parametrize("ends", ["pass", "raise SystemExit(0)", "client.close()", "del client"])
 def test_the_interpreter_ends_whatever_was_left_open(ends, loop):
@@ -820,7 +853,7 @@ def test_a_child_is_told_and_its_parent_goes_on(loop):
     code = (
         ONLY[loop]
         + """
-import os, sys, warnings
+import gc, os, sys, warnings
 from fairlead import ConfigError
 from fairlead.sync import SyncHTTPClient
 from fairlead.testing import script
@@ -837,6 +870,7 @@ if pid == 0:
         print(error, flush=True)
     client.close()
     del client
+    gc.collect()
     with fresh:
         print(fresh.get("/").status_code, flush=True)
     sys.exit(0)
