@@ -5,7 +5,7 @@ PYTHON := $(shell for python in python3.13 python3.12 python3.11 python3 python3
 BIN := .venv/bin
 PORT ?= 8080
 
-.PHONY: demo compare test check bench fuzz soak format clean
+.PHONY: demo compare test check bench bench-proxy fuzz soak format clean
 
 demo: .venv/ready  ## three upstreams and the gateway in front of them, on loopback
 	$(BIN)/fairlead demo --port $(PORT)
@@ -24,6 +24,9 @@ check: .venv/ready  ## what can be told without running it: style, types, and th
 
 bench: .venv/bench  ## every figure of docs/performance.md, in a quarter of an hour; QUICK=1: a look at each, in two minutes
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+
+bench-proxy: .venv/bench  ## every figure of docs/proxy-performance.md, in ten minutes; QUICK=1: a look at each, in one
+	$(BIN)/python benchmarks/proxy.py $(if $(QUICK),--quick)
 
 fuzz: .venv/ready  ## an hour of strange input; SECONDS=60: a minute
 	$(BIN)/python fuzz/run.py all --seconds $(or $(SECONDS),3600) --jobs 2

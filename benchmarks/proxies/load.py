@@ -43,6 +43,11 @@ def memory(pids, field="VmRSS"):
     return found
 
 
+def forget_peak(pids):
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 class Caller(asyncio.BufferedProtocol):
     """One connection. An answer has a head that names its length, as each of the proxies sends it."""
 
@@ -116,8 +121,7 @@ async def large(port, pids, *, size):
     """One answer of that size, as fast as it comes."""
     for length in (MIB, size):  # the first brings modules and a connection
         (one,) = await callers(port, f"/bytes/{length}", length, 1)
-        for pid in pids:
-            Path(f"/proc/{pid}/clear_refs").write_text("5")  # forget the peak
+        forget_peak(pids)
         idle, before, began = memory(pids), cpu(pids), perf_counter()
         one.going = False
         one.ask()

@@ -66,7 +66,7 @@ def call(upstream: str):
 
 
 def alone(upstream: str):
-    """No proxy and no call: an application that has its answer, and does nothing else."""
+    """No proxy and no call: an application that has its answer, or a stream that stays open, and does nothing else."""
     from server import HEAD, SMALL
 
     lines = (HEAD % len(SMALL)).split(b"\r\n")[1:-2]
@@ -74,6 +74,15 @@ def alone(upstream: str):
 
     async def app(scope, receive, send):
         if scope["type"] != "http":
+            return
+        if scope["path"] == "/events":
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+            )
+            await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+            await receive()
+            while (await receive())["type"] != "http.disconnect":
+                pass
             return
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": SMALL})
@@ -92,8 +101,8 @@ def tutorial(upstream: str):
     client = httpx2.AsyncClient(base_url=upstream, limits=httpx2.Limits(max_connections=None), timeout=None)
 
     @app.get("/{path:path}")
-    async def proxy(request: Request):
-        url = httpx2.URL(path=request.url.path, query=request.url.query.encode("utf-8") or None)
+    async def proxy(path: str, request: Request):
+        url = httpx2.URL(path=f"/{path}", query=request.url.query.encode("utf-8") or None)
         asked = client.build_request(request.method, url, headers=request.headers.raw)
         answer = await client.send(asked, stream=True)
         return StreamingResponse(
