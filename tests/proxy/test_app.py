@@ -1,5 +1,6 @@
 """The proxy as an application: how it is built, how it lives, what it refuses; what it keeps of HTTP is in `test_rules.py`."""
 
+import asyncio
 import json
 from contextlib import AsyncExitStack
 
@@ -70,6 +71,13 @@ async def test_params_of_the_client_are_added_behind_the_callers():
         assert world.lines[0] == b"GET /x?q=1&key=mine&key=a%20b&v=2 HTTP/1.1"
         await world.ask()
         assert world.lines[0] == b"GET /x?key=a%20b&v=2 HTTP/1.1"
+
+
+@pytest.mark.parametrize("preserved", [False, True])
+async def test_a_host_of_the_clients_own_is_the_only_one(preserved):
+    async with proxied(client={"headers": {"Host": "inner.example"}}, preserve_host=preserved) as world:
+        await world.ask()
+        assert world.values(b"host") == [b"inner.example"]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +264,37 @@ async def test_a_server_that_says_by_an_error_that_its_caller_left_is_understood
     messages = Refusing()
     await ReverseProxy(client)(scope(), messages.receive, messages.send)
     assert engine.open == 0
+
+
+@virtual_time
+@pytest.mark.parametrize("length", [5, 500_000])
+async def test_a_body_that_stops_coming_is_given_up(length):
+    """Small, and read before it is sent; large, and read meanwhile."""
+
+    class Stalling(Messages):
+        async def receive(self):
+            if not self.coming:
+                await asyncio.get_running_loop().create_future()
+            return await super().receive()
+
+    class Taking:
+        """An engine that sends what it is given."""
+
+        async def send(self, call):
+            async for _ in call.request.content:
+                pass
+            raise AssertionError("it never ends")
+
+        async def close(self):
+            """Nothing is open."""
+
+    async with HTTPClient(BASE, engine=Taking(), max_retries=0) as client:
+        messages = Stalling()
+        messages.coming = [{"type": "http.request", "body": b"half", "more_body": True}]
+        asked = scope((b"content-length", b"%d" % length), method="PUT")
+        await ReverseProxy(client)(asked, messages.receive, messages.send)
+    assert messages.status == 408
+    assert messages.values(b"connection") == [b"close"]
 
 
 def test_the_time_outs_are_a_proxys():

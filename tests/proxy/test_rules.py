@@ -924,3 +924,5 @@ async def test_rule_50_http_2_has_no_fields_of_a_connection():
         assert (world.values(TE), world.bodies[-1]) == ([b"chunked"], b"hello")
         await told(world.proxy, (CL, b"5"), http_version="2", method="POST", body=(b"he", b"llo"))
         assert (world.values(CL), world.bodies[-1]) == ([b"5"], b"hello")
+        got = await told(world.proxy, (CL, b"x"), http_version="2", method="POST")
+        assert (got.status, got.values(b"connection")) == (400, [])

@@ -2,9 +2,9 @@
 
     app.mount("/api", ReverseProxy(client))
 
-The rules it keeps are in modules of their own, each without a socket: `fields` (what goes on), `forwarded` (who asked), `target` (where
-to), `framing` (where the body ends), `status` (what a fault is called), `relay` (how the answer goes back), and for what is no request
-with an answer, `websocket`. Here they are tied together.
+The rules it keeps are in modules of their own, each without a socket: `onward` (the request that is made of one, by `fields`, `forwarded` and
+`target`), `framing` (where its body ends), `watch` (whether its caller is there), `relay` (how the answer goes back), `status` (what a fault is
+called), and for what is no request with an answer, `websocket`. Here they are tied together.
 """
 
 from __future__ import annotations
@@ -21,31 +21,24 @@ from typing import Any, Final
 from fairlead.base import BaseAPIClient
 from fairlead.core import Timeout
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.headers import Headers
 from fairlead.inbound import Receive, Scope, Send
-from fairlead.keywords import default_headers
 from fairlead.message import Request
-from fairlead.proxy.fields import Inward, Verdicts, answered
+from fairlead.proxy.fields import answered
 from fairlead.proxy.forwarded import Style, Tale
-from fairlead.proxy.framing import Said, content, framed, host
+from fairlead.proxy.framing import Said, content
+from fairlead.proxy.onward import Onward
 from fairlead.proxy.relay import CallerGone, Listening, relay
-from fairlead.proxy.status import Refusal, faulty, refused, request_id, say
-from fairlead.proxy.target import target
+from fairlead.proxy.status import CLOSE, Refusal, faulty, refused, request_id, say
 from fairlead.proxy.watch import Watch, Watched
 from fairlead.proxy.websocket import SOCKETS, WebSockets, as_get, deny, relay_websocket
-from fairlead.url import Origin, with_params
+from fairlead.url import Origin
 
 TIMEOUT: Final = Timeout(total=None, attempt=60.0, connect=10.0, read=60.0, write=60.0, wait=10.0)
 """Of a proxy: no bound on the whole, as a stream has none, and 60 s of silence (nginx's `proxy_read_timeout`)."""
 SMALL: Final = 64 * 1024
 """Bytes of a body that is read before it is sent on, so that it can be sent again."""
-VERSIONS: Final = {"1.0": "1.0", "1": "1.0", "1.1": "1.1", "2": "2", "3": "3"}
-"""As servers name them. Some parsers also let "0.9", "2.0" and "9.9" through, in the clothes of HTTP/1; none of them is."""
-ALLOWED: Final = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 
 _PSEUDONYM: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
-_NUMBER: Final = re.compile(rb"[0-9]{1,9}").fullmatch
-_LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 _log: Final = logging.getLogger("fairlead")
 
 
@@ -76,26 +69,15 @@ class ReverseProxy:
     ) -> None:
         self.client = client
         self.via = via
-        self._origin = self._check(buffer, strip)
+        origin = self._check(buffer, strip)
         self._timeout = Timeout.of(timeout)
         # While a caller sends, no time runs for the answer: its own pace is no fault of the upstream's.
         self._uploading = replace(self._timeout, attempt=None)
         self._buffer = buffer
         self._websockets = websockets
         self._watch = Watch()
-        self._preserve = preserve_host
-        self._tale = Tale(trusted, forwarded)
-        self._via = {version: (b"via", f"{version} {via}".encode()) for version in VERSIONS.values()}
-        self._loop = re.compile(rf"(?:^|[\s,]){re.escape(via)}(?:$|[\s,;(])", re.IGNORECASE | re.ASCII).search
-        # What every request of the client has because it was told so, and not because the library has it.
-        own = default_headers(None).raw
-        self._own = [pair for pair in client._default_headers.raw if pair not in own]
-        without = {name.lower() for name, _ in self._own}
-        for policy in client.pipeline.policies:
-            if getattr(policy, "place", None) == "Auth":
-                without |= {b"authorization", str(getattr(policy, "header", "authorization")).lower().encode()}
-        self._verdicts = Verdicts(without, [prefix.lower().encode() for prefix in strip])
-        self._params = with_params("", client._default_params).removeprefix("?") if client._default_params else ""
+        tale = Tale(trusted, forwarded)
+        self._onward = Onward(client, origin, tale=tale, via=via, preserve_host=preserve_host, strip=strip)
         follows = any(getattr(policy, "place", None) == "Redirect" for policy in client.pipeline.policies)
         self._otherwise: dict[str, Any] = {"follow_redirects": False} if follows else {}
 
@@ -126,8 +108,10 @@ class ReverseProxy:
             try:
                 await self._pass(scope, receive, send)
             except Refusal as refusal:
-                answer = refused(refusal, self.via, request_id(scope["headers"]))
-                await say(send, *answer, head=scope["method"] == "HEAD")
+                status, fields, body = refused(refusal, self.via, request_id(scope["headers"]))
+                if scope.get("http_version", "1.1")[:1] != "1":
+                    fields = [pair for pair in fields if pair is not CLOSE]
+                await say(send, status, fields, body, head=scope["method"] == "HEAD")
             except CallerGone:
                 with suppress(OSError):
                     await say(send, 499, [(b"content-length", b"0")], b"")
@@ -138,13 +122,13 @@ class ReverseProxy:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Refusal, and CallerGone before an answer has begun."""
-        request, said, version, length = self._request(scope)
+        request, said, version, length = self._onward.request(scope)
         if length:
             if not 0 < length <= self._buffer or b"expect" in said:
                 upload = partial(self._upload, request, said, version, length)
                 await Listening(scope, receive, send).run(upload, scope)
                 return
-            request.content = await content(receive, said, version, length, self._buffer)
+            request.content = await content(receive, said, version, length, self._buffer, self._timeout.read)
         watched = self._watch.begin(scope, receive)
         try:
             await self._answer(request, self._timeout, scope, send, watched)
@@ -158,7 +142,7 @@ class ReverseProxy:
         self, request: Request, said: Said, version: str, length: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """With a body that is read while it is sent."""
-        request.content = await content(receive, said, version, length, self._buffer)
+        request.content = await content(receive, said, version, length, self._buffer, self._timeout.read)
         bounds = self._timeout if type(request.content) is bytes else self._uploading
         await self._answer(request, bounds, scope, send)
 
@@ -182,6 +166,8 @@ class ReverseProxy:
             await relay(response, head, length, scope["method"], send)
         except CallerGone:
             return
+        except Refusal as refusal:  # of a body that the upstream had answered before it ended
+            raise FairleadError(refusal.detail, request=request, phase="sending") from None
         finally:
             response.close()
 
@@ -192,7 +178,7 @@ class ReverseProxy:
         try:
             if self._websockets is None:
                 raise Refusal(403, "http_request_denied", "WebSockets are not passed on")
-            request, *_ = self._request(as_get(scope))
+            request, *_ = self._onward.request(as_get(scope))
             await relay_websocket(
                 scope,
                 receive,
@@ -210,44 +196,6 @@ class ReverseProxy:
             _log.log(logging.ERROR if answer[0] == 500 else logging.INFO, "answered %d: %s", answer[0], error.message)
             await deny(scope, send, *answer)
 
-    def _request(self, scope: Scope) -> tuple[Request, Said, str, int]:
-        """The request to send on, without its body; what decides of that, and its length. Raises Refusal for what breaks a rule."""
-        method = scope["method"]
-        if method in {"CONNECT", "TRACE"}:
-            raise Refusal(405, "http_request_denied", f"{method} is not passed on", ALLOWED)
-        inward = Inward(scope["headers"], self._verdicts)
-        said = inward.said
-        if (version := VERSIONS.get(scope.get("http_version", "1.1"))) is None:
-            raise Refusal(505, "http_request_error", "a version of HTTP that is not passed on")
-        name = host(said, version)
-        pairs = inward.kept
-        if (via := said.get(b"via")) is not None:
-            for value in via:
-                if self._loop(value.decode("latin-1")) is not None:
-                    raise Refusal(508, "proxy_loop_detected", "this request has been here before")
-                pairs.append((b"via", value))
-        if (hops := said.get(b"max-forwards")) is not None:
-            pairs.append((b"max-forwards", _one_less(method, hops)))
-        where, prefix = target(scope, self.client._base, self._params)
-        pairs.append(self._via[version])
-        client = scope.get("client")
-        peer = client[0] if client is not None else None
-        tale = self._tale
-        if tale.trusted.believes(peer):
-            pairs += inward.claims
-            pairs += tale.believed(peer, scope["scheme"], name, prefix, said)
-        else:
-            pairs += tale.seen(peer, scope["scheme"], name, prefix)
-        pairs += self._own
-        length = framed(said, version) if scope["type"] == "http" else 0
-        fields = Headers.received(pairs)
-        fields.framing = False  # nothing in it is an engine's to set
-        if length == 0 and b"content-length" in said and method not in _LENGTH_EXPECTED:
-            fields = Headers.received([*pairs, (b"content-length", b"0")])
-        if self._preserve and name:
-            fields = Headers.received([(b"host", name.encode("latin-1")), *fields.raw])
-        return Request.build(method, self._origin, where, fields), said, version, length
-
     async def _live(self, receive: Receive, send: Send) -> None:
         """The whole application: it opens its client and closes it."""
         await receive()
@@ -259,14 +207,3 @@ class ReverseProxy:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _one_less(method: str, hops: Sequence[bytes]) -> bytes:
-    """Max-Forwards as it goes on (RFC 9110 section 7.6.2): it counts for OPTIONS alone, as TRACE goes nowhere."""
-    if method != "OPTIONS":
-        return hops[0]
-    if len(hops) > 1 or _NUMBER(hops[0]) is None:
-        raise Refusal(400, "http_request_error", "a Max-Forwards that is no number")
-    if not (left := int(hops[0])):
-        raise Refusal(204, "", "asked no further", ALLOWED)
-    return b"%d" % (left - 1)

@@ -6,15 +6,16 @@ Two readers who disagree on where a message ends are how requests are smuggled, 
 from __future__ import annotations
 
 import re
+from asyncio import timeout
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from fairlead.body import Upload
-from fairlead.inbound import Receive
+from fairlead.inbound import Message, Receive
 from fairlead.proxy.forwarded import valid_host
 from fairlead.proxy.relay import CallerGone
-from fairlead.proxy.status import Refusal
+from fairlead.proxy.status import CLOSE, Refusal
 
 UNKNOWN: Final = -1
 Said = Mapping[bytes, Sequence[bytes]]
@@ -61,38 +62,48 @@ def _named(value: bytes) -> str | None:
     return name if valid_host(name) else None
 
 
-async def content(receive: Receive, said: Said, version: str, length: int, buffer: int) -> bytes | Upload:
+async def content(
+    receive: Receive, said: Said, version: str, length: int, buffer: int, idle: float | None = None
+) -> bytes | Upload:
     """A body of at most `buffer` bytes, read; a longer one, and one that waits to be wanted, to be read as it is sent.
 
     Of the latter nothing is asked for here: with the first `receive()` the server says 100, and until then we may still refuse.
-    Raises CallerGone, and Refusal for a body that is not as long as it says.
+    Raises CallerGone, and Refusal for a body that is not as long as it says, or stops coming for `idle` seconds.
     """
     first: bytes | None = None
     if b"expect" not in said and 0 < length <= buffer:
-        pieces = [piece async for piece in _pieces(receive)]
+        pieces = [piece async for piece in _pieces(receive, idle)]
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(whole) != length:
             raise Refusal(400, "http_request_error", "a body that is not as long as its Content-Length")
         return whole
     if length == UNKNOWN and version != "1.1":
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerGone
+        message = await _message(receive, idle)
         first = message.get("body", b"")
         if not message.get("more_body"):
             return first or b""
-    return Upload(lambda: _pieces(receive, first), length=None if length == UNKNOWN else length, replayable=False)
+    return Upload(lambda: _pieces(receive, idle, first), length=None if length == UNKNOWN else length, replayable=False)
 
 
-async def _pieces(receive: Receive, first: bytes | None = None) -> AsyncIterator[bytes]:
+async def _pieces(receive: Receive, idle: float | None, first: bytes | None = None) -> AsyncIterator[bytes]:
     """One at a time, as whoever sends them on asks for them."""
     if first:
         yield first
     more = True
     while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise CallerGone
+        message = await _message(receive, idle)
         if piece := message.get("body"):
             yield piece
         more = message.get("more_body", False)
+
+
+async def _message(receive: Receive, idle: float | None) -> Message:
+    """The next of the caller's. One that stops half-way would else hold a slot and a connection for as long as it likes."""
+    try:
+        async with timeout(idle):
+            message = await receive()
+    except TimeoutError:
+        raise Refusal(408, "http_request_error", f"nothing more of the body came for {idle:g} s", CLOSE) from None
+    if message["type"] == "http.disconnect":
+        raise CallerGone
+    return message

@@ -41,6 +41,10 @@ _LATE: Final = {
 }
 
 
+CLOSE: Final = (b"connection", b"close")
+"""Beside an answer after which nobody can tell where the next request begins."""
+
+
 class Refusal(Exception):
     """A request that goes no further: what the caller sent cannot be passed on. `error` is a type of RFC 9209."""
 
@@ -141,7 +145,7 @@ def refused(refusal: Refusal, name: str, number: str) -> tuple[int, list[Pair], 
         return refusal.status, list(refusal.fields), b""
     fields = [(b"x-request-id", number.encode()), (b"cache-control", b"no-store"), *refusal.fields]
     if refusal.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}:
-        fields.append((b"connection", b"close"))
+        fields.append(CLOSE)
     return _whole(refusal.status, fields, document, proxy_status(name, refusal.error))
 
 

@@ -15,8 +15,6 @@ from fairlead.proxy.status import Refusal
 
 _UP: Final = re.compile(rb"(?:^|/|\\|%2f|%5c)(?:\.|%2e){2}(?:[;/\\]|%2f|%5c|%3b|$)", re.IGNORECASE).search
 """A segment of two dots, in any spelling that some server reads as one."""
-_TARGET: Final = re.compile(r"[!\"$-~]+").fullmatch
-"""Visible ASCII without a number sign: what is behind it is no part of a target, and some take it for one."""
 
 
 def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, str]:
@@ -47,7 +45,8 @@ def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, 
             whole = f"{whole}?{query.decode('ascii')}"
     except UnicodeDecodeError:
         raise Refusal(400, "http_request_error", "a target of other bytes than visible ASCII") from None
-    if _TARGET(whole) is None:
+    # Visible ASCII without a number sign: what is behind one is no part of a target, and some take it for one.
+    if not whole.isprintable() or " " in whole or "#" in whole:
         raise Refusal(400, "http_request_error", "a target of other bytes than visible ASCII")
     if params:
         whole = f"{whole}{'&' if query else '?'}{params}"
