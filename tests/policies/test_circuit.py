@@ -104,6 +104,7 @@ def explained(**numbers):
 
 
 def test_it_explains_itself():
+    assert explained(consecutive=1, failure_rate=None)[0].endswith("open after a failure")
     assert explained() == [
         "circuit breaker, one for each origin: open after 5 failures in a row, or 50% of at least 20 calls in 30 s",
         "for 5 s, doubling to 60 s",

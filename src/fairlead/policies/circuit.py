@@ -92,7 +92,7 @@ class CircuitBreaker:
             return "circuit breaker: off"
         ways, among = [], f" of at least {self.minimum} calls in {self.window:g} s"
         if self.consecutive is not None:
-            ways.append(f"{self.consecutive} failures in a row")
+            ways.append(f"{self.consecutive} failures in a row" if self.consecutive > 1 else "a failure")
         if self.failure_rate is not None:
             ways.append(f"{self.failure_rate:.0%}{among}")
         if self.slow_after is not None:
