@@ -34,8 +34,6 @@ ENDING: Final = 5.0
 """Seconds that the thread has to end: a name that is being looked up holds it, and nobody can hurry that."""
 HEARING: Final = 1.0
 """Seconds after which a thread that waits looks for an interrupt: one that comes as the wait begins, and on Windows any, wakes nobody."""
-_OURS_NO_MORE: Final[list[AbstractEventLoop]] = []
-"""Loops of a parent. To a child they are running, without their thread: to take one apart would reach what the parent waits on."""
 
 
 class Crossing:
@@ -182,10 +180,9 @@ class Background:
         self._thread.join(ENDING)
 
     def forked(self) -> None:
-        """In a child: the thread is not here, and the loop is the parent's."""
+        """In a child: the thread is not here, and the loop is the parent's. What the thread held, this loop too, is never freed here."""
         self.forked_away = True
         self.hand_over = _refuse
-        _OURS_NO_MORE.append(self.loop)
 
     def _live(self) -> None:
         try:
