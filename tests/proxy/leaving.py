@@ -110,8 +110,8 @@ async def leave(port: int, number: int, phase: str, town: Town, dice: random.Ran
                 await asyncio.wait_for(reader.read(), dice.uniform(0, 0.3))
         elif phase == "body":
             writer.write(f"GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n".encode())
-            async with asyncio.timeout(PATIENCE):
-                await reader.read(1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(1), PATIENCE)
         else:
             writer.write(f"{head}\r\n".encode() + bytes(60_000 if phase == "upload" else 100_000))
             met, answered = asyncio.create_task(town.met[target].wait()), asyncio.create_task(reader.read(1))
@@ -121,7 +121,8 @@ async def leave(port: int, number: int, phase: str, town: Town, dice: random.Ran
         await gate()
     finally:
         if dice.random() < 0.5:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(OSError):  # it may have been sent away
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
 

@@ -109,7 +109,7 @@ class ReverseProxy:
                 await self._pass(scope, receive, send)
             except Refusal as refusal:
                 status, fields, body = refused(refusal, self.via, request_id(scope["headers"]))
-                if scope.get("http_version", "1.1")[:1] != "1":
+                if scope.get("http_version") in {"2", "3"}:  # not "2.0": that is what a parser of HTTP/1 was told
                     fields = [pair for pair in fields if pair is not CLOSE]
                 await say(send, status, fields, body, head=scope["method"] == "HEAD")
             except CallerGone:
