@@ -153,7 +153,18 @@ async def run(server: str, clients: int, seed: int = 1, *, together: bool = Fals
             await asyncio.sleep(dice.uniform(0, clients / 1000))
             await leave(port, number, phases[number], town, dice, gate)
 
+        most = longest = 0
+
+        async def watch() -> None:
+            nonlocal most, longest
+            while True:
+                await moment()
+                if (slots := client.upstream.states.get(("ConcurrencyLimit", "default"))) is not None:
+                    most, longest = max(most, slots.taken), max(longest, len(slots.line))
+
+        watching = asyncio.create_task(watch())
         await asyncio.gather(*map(live, range(clients)))
+        watching.cancel()
         started = gate.at if together else perf_counter()
 
         def left() -> dict[str, int]:
@@ -183,7 +194,9 @@ async def run(server: str, clients: int, seed: int = 1, *, together: bool = Fals
             **{f"left: {phase}": count for phase, count in sorted(Counter(phases).items())},
             "seconds until nothing": f"{took:.2f}",
             **rest,
-            "asked upstream": len(peer.requests) - 1,
+            "seen by the upstream": len(peer.requests) - 1,
+            "slots at most": most,
+            "in line at most": longest,
             "whoever asked next": first.split()[1].decode(),
         }
 
