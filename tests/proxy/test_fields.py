@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.message import Response
-from fairlead.proxy.fields import HOP_BY_HOP, Inward, Verdicts, answered, decoded, end_to_end, options_of, outward
+from fairlead.proxy.fields import HOP_BY_HOP, Inward, Verdicts, answered, decoded, options_of, outward
 from fairlead.proxy.status import Refusal
 
 names = st.sampled_from(
@@ -46,7 +46,6 @@ def test_an_answers_fields_too(headers):
     assert outward(headers)[0] == [
         pair for pair in kept if pair[0] not in HOP_BY_HOP and pair[0] not in named and pair[0] != b":path"
     ]
-    assert outward(headers)[0] == end_to_end(headers)
 
 
 def test_the_length_is_told_and_nobody_can_name_it_away():

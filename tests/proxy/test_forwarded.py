@@ -21,7 +21,20 @@ def test_the_chain_is_walked_from_the_right_to_the_first_that_is_not_trusted():
     assert heard().hops == ("10.0.0.1",)
 
 
-@pytest.mark.parametrize("odd", [b"unknown", b"_hidden", b"<script>", b"10.0.0.2.evil.example", b""])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"unknown",
+        b"_hidden",
+        b"<script>",
+        b"<script>:80",
+        b"[<script>]",
+        b"\xe9:80",
+        b"[",
+        b"10.0.0.2.evil.example",
+        b"",
+    ],
+)
 def test_what_is_no_address_ends_the_chain(odd):
     hops = heard(x_forwarded_for=[b"6.6.6.6", odd, b"10.0.0.2"]).hops
     assert hops[-2:] == ("10.0.0.2", "10.0.0.1")

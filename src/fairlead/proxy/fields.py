@@ -177,8 +177,3 @@ def decoded(head: list[Pair], content: bytes) -> list[Pair]:
             if name not in _OF_CODED
         ]
     return [*[pair for pair in head if pair[0] != _LENGTH], (_LENGTH, b"%d" % len(content))]
-
-
-def end_to_end(pairs: Sequence[Pair]) -> list[Pair]:
-    """The fields of a response that go on to the next hop, in order, names in lower case, repeated ones kept apart."""
-    return outward(pairs)[0]

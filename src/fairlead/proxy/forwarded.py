@@ -26,6 +26,7 @@ LONGEST: Final = 4096
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?").fullmatch
 _PREFIX: Final = re.compile(r"/[!-~]*").fullmatch
+_SAFE: Final = re.compile(r"[\w.:%-]+", re.ASCII).fullmatch
 _TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
 _ELEMENT: Final = re.compile(r'((?:[^",]|"(?:[^"\\]|\\.)*")*)(?:,|$)')
 _PARAMETER: Final = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^;"\s]*)\s*(?:;|$)', re.ASCII)
@@ -145,14 +146,13 @@ def _unquoted(text: str) -> str:
 
 
 def _node(text: str) -> str:
-    """An address without its port; what is none, such as `unknown` or `_hidden`, as it is."""
+    """An address without its port; what is none, such as `_hidden`, as it is, and what nobody would write as `unknown`."""
     if text[:1] == "[":
-        return text[1:].partition("]")[0]
-    host, colon, port = text.partition(":")
-    return host if colon and port.isdigit() else text if _SAFE(text) is not None else "unknown"
-
-
-_SAFE: Final = re.compile(r"[\w.:%-]+", re.ASCII).fullmatch
+        text = text[1:].partition("]")[0]
+    else:
+        host, colon, port = text.partition(":")
+        text = host if colon and port.isdigit() else text
+    return text if _SAFE(text) is not None else "unknown"
 
 
 def fields(told: Told, style: Style) -> tuple[Pair, ...]:
@@ -195,7 +195,8 @@ class Tale:
     __slots__ = ("_known", "style", "trusted")
 
     def __init__(self, trusted: Sequence[str], style: str) -> None:
-        self.trusted = Trusted(tuple(trusted) if not isinstance(trusted, str) else trusted)  # type: ignore[arg-type]
+        networks: Any = trusted if isinstance(trusted, str) else tuple(trusted)  # one string is told apart there
+        self.trusted = Trusted(networks)
         self.style = checked(style)
         self._known: dict[tuple[str | None, str, str, str], tuple[Pair, ...]] = {}
 
