@@ -72,11 +72,19 @@ HEAD: Final = """# The reverse proxy, judged
 What arrives behind a proxy of {payloads} things said to it: smuggling and framing payloads by the published techniques (the sources stand in
 `tests/proxy/payloads.py`), and among them plain requests that must go on. Each goes as raw bytes to a server with the proxy; behind it a
 recording upstream keeps every byte. Two readers of the tests' own decide (`tests/proxy/reading.py`): what RFC 9112 lets a server take the
-payload for, at its most tolerant, and whether what arrived can be read in one way only. So a verdict is one of four, and with each
+payload for, at its most tolerant, and whether what arrived can be read in one way only. So a verdict is one of five, and with each
 payload the next caller must get its own answer. Written by `python tests/proxy/judge.py --write docs/proxy-judged.md`.
 
-"Plain" is the proxy of a dozen lines found everywhere: Starlette's request, its headers and its stream, sent on by httpx. nginx is as it comes.
+"Plain" is the proxy of a dozen lines found everywhere: Starlette's request, its headers and its stream, sent on by httpx; the caller's
+Host is among them. nginx is as it comes; what it made anew is mostly a request without the lines that were none (`ignore_invalid_headers`), or chunks that ended in a LF.
 """
+WHERE: Final = {
+    "left: head": "left in their head",
+    "left: upload": "left in their upload",
+    "left: answer": "left before the answer",
+    "left: body": "left in its body",
+    "left: while": "left after 0 to 0.3 s, wherever that was",
+}
 FIELDS: Final = """
 What a server says before any application runs, none behind it can know:
 
@@ -398,7 +406,7 @@ def page(results: dict[str, list[Verdict]], leavers: Sequence[dict[str, Any]]) -
     row("---", ["---:"] * len(leavers))
     for key in leavers[0] if leavers else ():
         if key != "server":
-            row(key, [one[key] for one in leavers])
+            row(WHERE.get(key, key), [one[key] for one in leavers])
     return "\n".join(lines) + "\n"
 
 
