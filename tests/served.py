@@ -26,7 +26,7 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def served(app: Any, **options: Any) -> AsyncIterator[int]:
     """The port that uvicorn serves the application on."""
-    with socket.socket() as sock:
+    with socket.socket(proto=socket.IPPROTO_TCP) as sock:  # else asyncio sets no TCP_NODELAY on what it accepts
         sock.bind(("127.0.0.1", 0))
         server = _Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, **options))
         running = asyncio.create_task(server.serve([sock]))
