@@ -103,11 +103,13 @@ async def callers(port, path, length, number):
 
 
 async def small(port, pids, *, seconds, warm, connections=50):
-    """Requests for 150 bytes, one after the other on each connection, once they have been made for a while: some compile as they go."""
+    """Requests for 150 bytes, one after the other on each connection, after as many as `warm`: some compile as they go. Or after 6 s."""
     many = await callers(port, "/small", len(SMALL), connections)
     for one in many:
         one.ask()
-    await asyncio.sleep(warm)
+    end = perf_counter() + 6
+    while sum(one.count for one in many) < warm and perf_counter() < end:
+        await asyncio.sleep(0.05)
     before, began, used = sum(one.count for one in many), perf_counter(), cpu(pids)
     await asyncio.sleep(seconds)
     used, took, count = cpu(pids) - used, perf_counter() - began, sum(one.count for one in many) - before
