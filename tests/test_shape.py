@@ -185,7 +185,9 @@ def test_the_surface_is_small() -> None:
     assert all(hasattr(fairlead, name) for name in fairlead.__all__)
     assert not hasattr(fairlead, "Retries")
     bodies = [type(statement) for statement in TREES["fairlead"].body]
-    assert set(bodies) <= {ast.Expr, ast.ImportFrom, ast.If, ast.Assign, ast.FunctionDef}, "the surface exports, no more"
+    assert set(bodies) <= {ast.Expr, ast.ImportFrom, ast.If, ast.Assign, ast.FunctionDef}, (
+        "the surface exports, no more"
+    )
 
 
 def test_importing_it_loads_nothing_that_is_not_needed_yet() -> None:
