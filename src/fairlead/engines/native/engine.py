@@ -142,7 +142,9 @@ class Native:
         body: Body
         if answer.status == 101:
             body = Switched(connection, self._keep)
-        elif answer.complete:  # it came with its head
+        elif (
+            answer.complete and decode is None
+        ):  # it came with its head; of one that is coded it is not known yet that it is good
             body, whole = _NOTHING, b"".join(answer.chunks)
             answer.chunks = []
         else:
