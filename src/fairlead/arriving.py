@@ -75,7 +75,7 @@ class Arriving(Response):
         seconds: float,
         whole: bytes | None = None,
     ) -> None:
-        """`whole` is a body that is not coded, where all of it came with the head: then nothing is asked of `body`."""
+        """`whole` is the body as it was sent, where all of it came with the head: then nothing is asked of `body`."""
         self._fill(status, pairs, None, request, seconds)
         self._body = body
         self._whole = whole
@@ -83,7 +83,8 @@ class Arriving(Response):
         self._callbacks: list[Callable[[], object]] = []
         self._taken = False
         self.is_closed = False
-        self.complete = whole is not None
+        # Of a body that is coded it is only known when it was decoded.
+        self.complete = whole is not None and coding is None
         self.error = None
         self.opened_at = ""
         self.upgraded = None
