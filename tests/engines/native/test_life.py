@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -238,3 +239,14 @@ def test_a_body_in_tiny_chunks_is_held_in_little_more_than_its_size():
     assert (answer.complete, answer.size, answer.fault) == (True, 100_000, "")
     assert len(answer.chunks) <= 64
     assert b"".join(answer.chunks) == b"x" * 100_000
+
+
+def test_the_memory_that_large_bodies_want_is_taken_by_the_first_engine_alone():
+    create("native", Wire())
+    tracemalloc.start()
+    try:
+        create("native", Wire())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 1 << 20

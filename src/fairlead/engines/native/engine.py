@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from time import perf_counter
 from typing import Final
 
@@ -37,6 +37,12 @@ IDLE: Final = 100
 _NOTHING: Final = Nothing()
 
 
+@cache
+def _keep() -> None:
+    """Once per process: what an engine after the first took would be cleared for it, four milliseconds each."""
+    bytes(KEPT)  # taken and given back: from then on the allocator keeps what it has, up to that much
+
+
 class Native:
     """HTTP/1.1. Connections belong to the loop that made them."""
 
@@ -45,7 +51,7 @@ class Native:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock: Callable[[], float] | None = None
         self._buffer = memoryview(bytearray(BUFFER))
-        bytes(KEPT)  # taken and given back: from then on the allocator keeps what it has, up to that much
+        _keep()
         self._idle: dict[Origin, dict[Connection, None]] = {}
         self._open: set[Connection] = set()
         self._waits = Waits()
