@@ -83,7 +83,8 @@ async def test_a_connection_that_won_is_used_again_in_whichever_task(engine, str
 
     async with Peer(talk) as peer, client(peer, engine, delay=0.05) as shop:
         assert await get(shop, stream=stream) == b"2"
-        patient = Hedge(delay=PATIENCE, budget=None, name="patient")  # else a slow machine hedges what is answered at once
+        # Else a slow machine hedges what is answered at once.
+        patient = Hedge(delay=PATIENCE, budget=None, name="patient")
         assert [await get(shop, stream=stream, hedge=patient) for _ in range(2)] == [b"2"] * 2
         assert peer.accepted == 2
 
