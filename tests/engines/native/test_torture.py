@@ -346,17 +346,18 @@ def nothing_is_complained_of(caplog: pytest.LogCaptureFixture) -> Iterator[list[
 
 
 def torn(scene: Scene, complaints: list[str]) -> Callable[[Cut], Awaitable[None]]:
+    tls = authority().server("127.0.0.1") if scene.tls else None
+    trusted = authority().client()
+
     async def story(cut: Cut) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(repr(context)))
         before = sockets()
         async with AsyncExitStack() as stack:
-            peer = await stack.enter_async_context(
-                Peer(_server, tls=authority().server("127.0.0.1") if scene.tls else None)
-            )
+            peer = await stack.enter_async_context(Peer(_server, tls=tls))
             client, other = [
                 HTTPClient(
                     peer.url,
-                    verify=authority().client(),
+                    verify=trusted,
                     max_connections=scene.limit,
                     retry_delay=0.001,
                     timeout=2 * PATIENCE,
