@@ -369,6 +369,52 @@ async def test_rule_23_a_redirect_is_the_callers_to_follow(follows):
         assert got.values(b"set-cookie") == [b"a=1; Path=/x; Domain=shop.example"]
 
 
+async def says_where(line):
+    """Every answer says where something is, by the address that the upstream has itself."""
+    while await noted(line):
+        own = line.peer.url.encode()
+        fields = [
+            b"Location: " + own + b"/app/login?to=%2Fapp#a",
+            b"Content-Location: /app/x.en",
+            b"Refresh: 5; url=" + own + b"/app/",
+            b"Set-Cookie: a=1; Domain=127.0.0.1; Path=/app",
+            b"Set-Cookie: b=/app; Path=/",
+        ]
+        await line.say(answer(b"", *fields, status=b"302 Found"))
+
+
+async def test_rule_23_what_an_upstream_says_of_its_own_address_is_the_callers():
+    async with proxied(says_where, base="/app", mount="/api") as world:
+        got = await world.ask(line=b"GET /api/x HTTP/1.1")
+        assert got.values(b"location") == [b"/api/login?to=%2Fapp#a"]
+        assert got.values(b"content-location") == [b"/api/x.en"]
+        assert got.values(b"refresh") == [b"5; url=/api/"]
+        assert got.values(b"set-cookie") == [b"a=1; Path=/api", b"b=/app; Path=/"]
+        again = await world.ask(line=b"GET " + got.values(b"location")[0].partition(b"#")[0] + b" HTTP/1.1")
+        assert (again.status, world.lines[0]) == (302, b"GET /app/login?to=%2Fapp HTTP/1.1")
+
+
+async def test_rule_23_and_of_any_other_stays():
+    said = [
+        b"Location: https://elsewhere.test/app/x?a=b#c",
+        b"Content-Location: /other",
+        b"Set-Cookie: a=1; Domain=shop.example; Path=/other",
+    ]
+    async with proxied(answer(b"", *said, status=b"302 Found"), base="/app", mount="/api") as world:
+        got = await world.ask(b"X-Forwarded-Host: evil.example", line=b"GET /api/x HTTP/1.1", host=b"evil.example")
+        for line in said:
+            name, _, value = line.partition(b": ")
+            assert got.values(name.lower()) == [value]
+        assert b"evil" not in got.raw
+
+
+async def test_rule_23_and_all_of_it_on_request():
+    async with proxied(says_where, base="/app", mount="/api", rewrite=False) as world:
+        got = await world.ask(line=b"GET /api/x HTTP/1.1")
+        assert got.values(b"location") == [world.peer.url.encode() + b"/app/login?to=%2Fapp#a"]
+        assert got.values(b"set-cookie") == [b"a=1; Domain=127.0.0.1; Path=/app", b"b=/app; Path=/"]
+
+
 # 5.3 framing and bodies
 
 CL, TE = b"content-length", b"transfer-encoding"

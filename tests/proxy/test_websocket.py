@@ -303,6 +303,15 @@ class TestHandshake:
         assert body == {"type": "websocket.http.response.body", "body": b"no"}
         assert len(peer.requests) == 1
 
+    async def test_where_it_leads_is_said_as_the_caller_sees_it(self):
+        async def talk(line):
+            await line.head()
+            await line.say(answer(b"", b"Location: " + line.peer.url.encode() + b"/login", status=b"302 Found"))
+
+        async with proxied(talk, kept=1) as (client, _, task):
+            await task
+        assert dict(client.sent[0]["headers"])[b"location"] == b"/login"
+
     async def test_a_server_that_knows_no_such_answer_is_told_to_close(self):
         async def talk(line):
             await line.head()

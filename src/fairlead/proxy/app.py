@@ -23,6 +23,7 @@ from fairlead.core import Timeout
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.inbound import Receive, Scope, Send
 from fairlead.message import Request
+from fairlead.proxy.back import Back
 from fairlead.proxy.fields import answered
 from fairlead.proxy.forwarded import Style, Tale
 from fairlead.proxy.framing import Said, content
@@ -48,8 +49,8 @@ class ReverseProxy:
     `trusted` are the networks of the peers whose `X-Forwarded-*` and `Forwarded` are believed, `forwarded` which of these are sent on:
     "both", "x-forwarded", "forwarded" or "off". `preserve_host` sends the caller's Host instead of the upstream's. `via` is the name
     in `Via` and `Proxy-Status`; two proxies in a row need two. `timeout` is that of each call, `strip` are prefixes of
-    header names that no caller may send, `buffer` the bytes of a body that is held to be sent again. `websockets` bounds those (None:
-    none is passed on).
+    header names that no caller may send, `buffer` the bytes of a body that is held to be sent again. `rewrite=False` leaves what the
+    upstream says of its own address as it is. `websockets` bounds those (None: none is passed on).
 
     Credentials of the client's Auth policy replace the caller's `Authorization`; without such a policy that goes on as it is.
     """
@@ -65,6 +66,7 @@ class ReverseProxy:
         timeout: float | Timeout | None = TIMEOUT,
         strip: Sequence[str] = (),
         buffer: int = SMALL,
+        rewrite: bool = True,
         websockets: WebSockets | None = SOCKETS,
     ) -> None:
         self.client = client
@@ -78,6 +80,7 @@ class ReverseProxy:
         self._watch = Watch()
         tale = Tale(trusted, forwarded)
         self._onward = Onward(client, origin, tale=tale, via=via, preserve_host=preserve_host, strip=strip)
+        self._back = Back(origin, client._base, client._default_headers, tale, preserve_host) if rewrite else None
         follows = any(getattr(policy, "place", None) == "Redirect" for policy in client.pipeline.policies)
         self._otherwise: dict[str, Any] = {"follow_redirects": False} if follows else {}
 
@@ -162,7 +165,7 @@ class ReverseProxy:
             await say(send, *answer, head=scope["method"] == "HEAD")
             return
         try:
-            head, length = answered(response)
+            head, length = answered(response, self._back, scope)
             await relay(response, head, length, scope["method"], send)
         except CallerGone:
             return
@@ -188,6 +191,7 @@ class ReverseProxy:
                 sockets=self._websockets,
                 timeout=self._timeout,
                 otherwise=self._otherwise,
+                back=self._back,
             )
         except Refusal as refusal:
             await deny(scope, send, *refused(refusal, self.via, number))

@@ -6,10 +6,11 @@ order of fields stays, and repeated ones stay apart (RFC 9110 section 5.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from fairlead.headers import Pair
+from fairlead.inbound import Scope
 from fairlead.message import Response
 from fairlead.proxy.status import Refusal
 
@@ -119,24 +120,34 @@ def options_of(connection: Iterable[bytes]) -> set[bytes]:
     return {option.strip(b" \t").lower() for value in connection for option in value.split(b",")}
 
 
-class _Kept(dict[bytes, bytes]):
-    """Of a response's field by its name: the name in lower case, or nothing for one that stays here."""
+class _Kept(dict[bytes, bytes | None]):
+    """Of a response's field by its name: the name in lower case, nothing for one that stays here, None for one that names a place."""
 
-    def __missing__(self, name: bytes) -> bytes:
+    def __missing__(self, name: bytes) -> bytes | None:
         low = name.lower()
-        low = _LENGTH if low == _LENGTH else b"" if low in HOP_BY_HOP or name.translate(None, _TOKEN) else low
+        verdict: bytes | None = low
+        if low == _LENGTH:
+            verdict = _LENGTH
+        elif low in HOP_BY_HOP or name.translate(None, _TOKEN):
+            verdict = b""
+        elif low in PLACES:
+            verdict = None
         if len(self) < _KNOWN:
-            self[name] = low
-        return low
+            self[name] = verdict
+        return verdict
 
 
+PLACES: Final = frozenset(b"location content-location refresh set-cookie".split())
+"""What may be said in addresses of the upstream's own."""
+Translate = Callable[[bytes, bytes, Scope], bytes]
+"""Makes of such a field's value, by its name, what the caller of that scope is told."""
 _LENGTH: Final = b"content-length"
 _kept: Final = _Kept()
 _OF_CODED: Final = frozenset(b"content-encoding content-md5 digest content-digest repr-digest".split())
 """What is true of the coded bytes alone (RFC 9110 section 7.7, RFC 9530)."""
 
 
-def outward(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
+def outward(pairs: Sequence[Pair], back: Translate | None = None, scope: Scope | None = None) -> tuple[list[Pair], int]:
     """A response's fields that go on, names in lower case, and the length they name, -1 for none."""
     head: list[Pair] = []
     length = -1
@@ -147,6 +158,9 @@ def outward(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
             if low is _LENGTH:
                 length = int(value)
             head.append((low, value.strip(b" \t")))
+        elif low is None:
+            low, said = name.lower(), value.strip(b" \t")
+            head.append((low, said if back is None or scope is None else back(low, said, scope)))
         elif value not in _PLAIN and name.lower() == b"connection":
             named.append(value)
     if named:
@@ -160,9 +174,9 @@ def outward(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
 _PLAIN: Final = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
 
 
-def answered(response: Response) -> tuple[list[Pair], int]:
+def answered(response: Response, back: Translate | None = None, scope: Scope | None = None) -> tuple[list[Pair], int]:
     """The same of a response. Of one that a policy has read, or made, the body is no longer coded, and its length another."""
-    head, length = outward(response.headers.raw)
+    head, length = outward(response.headers.raw, back, scope)
     if content := response._content:
         head, length = decoded(head, content), len(content)
     return head, length

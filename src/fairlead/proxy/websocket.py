@@ -23,7 +23,7 @@ from fairlead.headers import Headers, Pair
 from fairlead.inbound import Receive, Scope, Send
 from fairlead.keywords import DEFAULT, Default
 from fairlead.message import Arriving, Request, Response
-from fairlead.proxy.fields import outward
+from fairlead.proxy.fields import Translate, outward
 from fairlead.tasks import stop
 
 DENYING: Final = 2.0
@@ -79,6 +79,7 @@ async def relay_websocket(
     sockets: WebSockets,
     timeout: Timeout | Default = DEFAULT,
     otherwise: Mapping[str, Any] | None = None,
+    back: Translate | None = None,
 ) -> None:
     """Pass a WebSocket on to where `request` leads, a GET with the fields that go on; its own of the handshake are added here.
 
@@ -100,9 +101,9 @@ async def relay_websocket(
         response = await opening
         raw = response.upgraded
         if raw is None:
-            await _refused(scope, response, send)
+            await _refused(scope, response, send, back)
             return
-        accepted = _accepted(shake, response)
+        accepted = _accepted(shake, response, back, scope)
         raw.outlive()
         messages = Messages(raw, asking, sockets.largest)
         try:
@@ -148,7 +149,7 @@ def _handshake(request: Request, offered: list[str], largest: int | None) -> tup
     return shake, asking
 
 
-def _accepted(shake: Any, response: Response) -> dict[str, Any]:
+def _accepted(shake: Any, response: Response, back: Translate | None, scope: Scope) -> dict[str, Any]:
     """What tells the client that it is accepted. Raises ProtocolError for a 101 that is none (RFC 6455 section 4.1)."""
     from websockets import datastructures, exceptions, http11
 
@@ -166,7 +167,7 @@ def _accepted(shake: Any, response: Response) -> dict[str, Any]:
         raise ProtocolError(
             f"what agreed to WebSocket did not ({told})", request=response.request, phase="head"
         ) from None
-    fields, _ = outward(response.headers.raw)
+    fields, _ = outward(response.headers.raw, back, scope)
     return {
         "type": "websocket.accept",
         "subprotocol": shake.subprotocol,
@@ -174,10 +175,10 @@ def _accepted(shake: Any, response: Response) -> dict[str, Any]:
     }
 
 
-async def _refused(scope: Scope, response: Response, send: Send) -> None:
+async def _refused(scope: Scope, response: Response, send: Send, back: Translate | None) -> None:
     """An answer that is no 101, as the answer."""
     status, body, whole = response.status_code, bytearray(), True
-    fields, _ = outward(response.headers.raw)
+    fields, _ = outward(response.headers.raw, back, scope)
     try:
         async with asyncio.timeout(DENYING):
             async for chunk in response.aiter_raw():
