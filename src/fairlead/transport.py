@@ -186,7 +186,7 @@ def _bounds(
         total=own.total,
         attempt=own.attempt or LONG,
         connect=_tighter(own.connect, connect),
-        read=_tighter(own.read, read),
+        read=_tighter(own.read or own.attempt, read),
         write=_tighter(own.write, write),
         wait=_tighter(own.wait, pool),
     )

@@ -21,7 +21,15 @@ import pytest
 from fairlead import engines
 from fairlead.core import Call, Engine, Timeout
 from fairlead.engines import Wire
-from fairlead.errors import ConfigError, ConnectFailed, Disconnected, FairleadError, Knowledge, ProtocolError
+from fairlead.errors import (
+    AttemptTimedOut,
+    ConfigError,
+    ConnectFailed,
+    Disconnected,
+    FairleadError,
+    Knowledge,
+    ProtocolError,
+)
 from fairlead.message import Request, Response
 from faults import FAULTS, SECRET, Fault, Stage
 from peers import PATIENCE, Crowd, Line, Peer, Talk, answer, authority, echo, moment, says
@@ -367,6 +375,42 @@ async def test_a_stream_comes_as_it_is_said(engine):
         heard.put_nowait(b"")
         assert [chunk async for chunk in chunks] == []
         assert response.complete
+
+
+async def test_a_stream_that_had_its_head_may_be_silent_for_longer_than_an_attempt(engine):
+    bounds = Timeout(total=None, attempt=0.5, read=PATIENCE)
+    more = asyncio.Event()
+
+    async def talk(line: Line) -> None:
+        while seen := await line.head():
+            if seen.target == "/silent":
+                continue
+            await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+            await more.wait()
+            await line.say(b"b")
+
+    async with Peer(talk) as peer:
+        response = await engine.send(Call(Request("GET", peer.url), bounds, stream=True))
+        reading = asyncio.create_task(response.aread())
+        await asyncio.wait({reading}, timeout=1.0)
+        more.set()
+        assert await reading == b"ab"
+        with pytest.raises(AttemptTimedOut, match="waiting for the answer: no end") as caught:
+            await engine.send(Call(Request("GET", peer.url + "/silent"), bounds, stream=True))
+        assert caught.value.phase == "head"
+
+
+async def test_and_then_read_is_what_ends_it(engine):
+    async def talk(line: Line) -> None:
+        await line.head()
+        await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na")
+
+    async with Peer(talk) as peer:
+        bounds = Timeout(total=None, attempt=PATIENCE, read=0.1)
+        response = await engine.send(Call(Request("GET", peer.url), bounds, stream=True))
+        with pytest.raises(AttemptTimedOut, match="read time-out") as caught:
+            await response.aread()
+        assert caught.value.phase == "body"
 
 
 # What is kept

@@ -12,6 +12,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 
 from fairlead.auth import ApiKey, Bearer
 from fairlead.client import HTTPClient
+from fairlead.core import Timeout
 from fairlead.errors import AttemptTimedOut, ConfigError, ConnectFailed, DeadlineExceeded, Disconnected, ProtocolError
 from fairlead.policies import CookieJar
 from fairlead.proxy import ReverseProxy
@@ -854,6 +855,26 @@ async def test_rule_43_a_stream_may_take_for_ever_but_not_be_silent():
     got = Messages()
     await proxy(scope(), got.receive, got.send)
     assert (got.body, got.finished) == (b"abc", True)
+    got = Messages()
+    with pytest.raises(AttemptTimedOut):
+        await proxy(scope(), got.receive, got.send)
+    assert (got.body, got.finished) == (b"a", False)
+    got = Messages()
+    await proxy(scope(), got.receive, got.send)
+    assert got.status == 504
+    assert engine.open == 0
+    await proxy.client.close()
+
+
+@virtual_time
+async def test_rule_43_the_head_and_each_silence_have_a_bound_of_their_own():
+    timeout = Timeout(total=None, attempt=10.0, read=300.0)
+    engine, proxy = scripted(
+        9.0, (200, Pieces(b"a", 299.0, b"b")), (200, Pieces(b"a", 301.0, b"b")), 11.0, timeout=timeout
+    )
+    got = Messages()
+    await proxy(scope(), got.receive, got.send)
+    assert (got.body, got.finished) == (b"ab", True)
     got = Messages()
     with pytest.raises(AttemptTimedOut):
         await proxy(scope(), got.receive, got.send)

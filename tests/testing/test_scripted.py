@@ -100,6 +100,18 @@ async def test_a_stream_arrives_piece_by_piece():
 
 
 @virtual_time
+async def test_a_stream_with_a_bound_for_silences_has_that_for_each():
+    bounds = Timeout(total=None, attempt=1.0, read=5.0)
+    engine = script((200, Pieces(4.0, b"a", 4.0, b"b")), (200, Pieces(b"a", 6.0, b"b")))
+    request = Request("GET", "https://api.test/x")
+    response = await engine.send(Call(request, bounds, stream=True))
+    assert await response.aread() == b"ab"
+    response = await engine.send(Call(request, bounds, stream=True))
+    with pytest.raises(AttemptTimedOut, match="read time-out"):
+        await response.aread()
+
+
+@virtual_time
 async def test_a_body_can_break_off():
     engine = script(then=(200, Pieces(b"a", Disconnected)))
     with pytest.raises(Disconnected) as caught:

@@ -16,7 +16,7 @@ from typing import Final
 from fairlead.core import Call
 from fairlead.engines import coding
 from fairlead.engines.native.head import asks, declared, encode
-from fairlead.engines.timing import Bound, ends, expired
+from fairlead.engines.timing import Bound, ends, expired, streams
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Limits, too_large
 from fairlead.errors import ConfigError, FairleadError, Knowledge, Phase, ProtocolError, TimedOut
@@ -83,6 +83,7 @@ class Attempt:
 
     def silence(self) -> None:
         """A wait for the next bytes of a stream begins."""
+        streams(self.call)
         self.started = self.call.clock()
         self._ends = ends(self.call, self.started)
 

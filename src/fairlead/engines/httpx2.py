@@ -166,7 +166,7 @@ class _Body:
         try:
             async with attempt.waiting():
                 attempt.silence()
-                attempt.enter("body")
+                attempt.enter("body", "read")
                 chunk: bytes | None = b""
                 while chunk == b"":
                     chunk = await anext(self.chunks, None)

@@ -34,6 +34,12 @@ def ends(call: Call, started: float) -> float:
     return call.deadline
 
 
+def streams(call: Call) -> None:
+    """The head of a stream is here: where the call has a `read` of its own, that bounds each silence, and no attempt's time does."""
+    if call.timeout.read is not None:
+        call.allowance = inf
+
+
 def expired(call: Call, *, started: float, phase: Phase, bound: Bound | None = None) -> TimedOut:
     """The error for a wait since `started` that went on until its end, or until `bound` of the call's own `Timeout`.
 

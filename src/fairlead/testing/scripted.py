@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, Final, TypeAlias, cast
 
 from fairlead.core import Call
-from fairlead.engines.timing import ends, expired
+from fairlead.engines.timing import Bound, ends, expired, streams
 from fairlead.errors import ConfigError, DecodeError, FairleadError, Knowledge, Phase, StatusError
 from fairlead.message import Arriving, Request, Response
 
@@ -141,15 +141,20 @@ class _Timer:
     async def wait(self, seconds: float, phase: Phase) -> None:
         loop = asyncio.get_running_loop()
         anew = self.call.stream and phase == "body"
+        if anew:
+            streams(self.call)
         started = loop.time() if anew else self.began
+        bound: Bound | None = None
         left = ends(self.call, started) - loop.time()
+        if anew and (read := self.call.timeout.read) is not None and read < left:
+            left, bound = read, "read"
         if seconds < left:
             await asyncio.sleep(seconds)
             return
         if left == inf:
             await loop.create_future()
         await asyncio.sleep(max(0.0, left))
-        raise expired(self.call, started=started, phase=phase)
+        raise expired(self.call, started=started, phase=phase, bound=bound)
 
 
 class _Arriving:

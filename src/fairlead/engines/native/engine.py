@@ -20,7 +20,7 @@ from fairlead.engines.native.connection import Connection
 from fairlead.engines.native.dial import Dialer
 from fairlead.engines.native.head import asks, encode
 from fairlead.engines.native.streamed import Nothing, Streamed, Switched
-from fairlead.engines.timing import expired
+from fairlead.engines.timing import expired, streams
 from fairlead.engines.waits import Waits
 from fairlead.engines.wire import Wire
 from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, ProtocolError
@@ -138,6 +138,7 @@ class Native:
 
     def _arriving(self, connection: Connection, call: Call, began: float) -> Response:
         answer = connection.answer
+        streams(call)
         try:
             decode = coding.coding(answer.coding) if answer.coding else None
         except ProtocolError as error:
