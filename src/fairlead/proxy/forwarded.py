@@ -7,7 +7,7 @@ as long as each hop is trusted; what stands left of the first that is not is wor
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -23,18 +23,25 @@ UNIX: Final = "unix"
 """Among the trusted: whoever is connected by a Unix socket, which has no address."""
 LONGEST: Final = 4096
 """Bytes of `Forwarded` that are read; a longer one says nothing."""
+HOPS: Final = 100
+"""Of a chain that are walked; nobody is that far away."""
+LONGEST_HOST: Final = 262
+"""Bytes: a name has 255 at most (RFC 1035 section 2.3.4), and a port behind it. What is remembered of a host is bounded by this."""
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?").fullmatch
 _PREFIX: Final = re.compile(r"/[!-~]*").fullmatch
-_SAFE: Final = re.compile(r"[\w.:%-]+", re.ASCII).fullmatch
+_SAFE: Final = re.compile(r"[\w.:%-]{1,255}", re.ASCII).fullmatch
 _TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
-_ELEMENT: Final = re.compile(r'((?:[^",]|"(?:[^"\\]|\\.)*")*)(?:,|$)')
-_PARAMETER: Final = re.compile(r'\s*([\w!#$%&\'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^;"\s]*)\s*(?:;|$)', re.ASCII)
+# Nothing of it is read twice (`*+`): whoever asks may have written all of it.
+_QUOTED: Final = r'"(?:[^"\\]++|\\.)*+"'
+_ELEMENT: Final = re.compile(rf'(?:[^",]++|{_QUOTED})*+').match
+_PART: Final = re.compile(rf'(?:[^";]++|{_QUOTED})*+').match
+_PARAMETER: Final = re.compile(rf"\s*+([\w!#$%&'*+.^`|~-]++)=({_QUOTED}|[^;\"\s]*+)\s*+", re.ASCII).fullmatch
 
 
 def valid_host(host: str) -> bool:
     """Whether a `Host` names one (RFC 9110 section 7.2): a name or an address, and perhaps a port."""
-    return _HOST(host) is not None
+    return len(host) <= LONGEST_HOST and _HOST(host) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,7 @@ def told(peer: str | None, scheme: str, host: str, said: Mapping[bytes, Sequence
     before = x_for
     elements: list[dict[str, str]] = []
     if not x_for and (forwarded := said.get(b"forwarded")):
-        elements = _elements(b",".join(forwarded).decode("latin-1"))
+        elements = _elements(b",".join(forwarded).decode("latin-1"))[-HOPS:]
         before = [_node(element.get("for", "unknown")) for element in elements]
     hops = [seen]
     for hop in reversed(before):
@@ -117,7 +124,8 @@ def told(peer: str | None, scheme: str, host: str, said: Mapping[bytes, Sequence
 def _listed(values: Sequence[bytes] | None) -> list[str]:
     if not values:
         return []
-    return [_node(one.strip()) for value in values for one in value.decode("latin-1").split(",") if one.strip()]
+    listed = [one for value in values for one in value.decode("latin-1").split(",") if one.strip()]
+    return [_node(one.strip()) for one in listed[-HOPS:]]
 
 
 def _at(values: Sequence[bytes] | None, kept: int) -> str:
@@ -129,16 +137,33 @@ def _at(values: Sequence[bytes] | None, kept: int) -> str:
 
 
 def _elements(value: str) -> list[dict[str, str]]:
-    """`Forwarded` (RFC 7239 section 4). An element that does not read as one says nothing, and is no trusted hop."""
+    """`Forwarded` (RFC 7239 section 4). An element that does not read as one says nothing, and is no trusted hop.
+
+    With a quote that never closes nobody can tell which hop wrote what, so then all of it is one of these.
+    """
+    listed = _split(value, _ELEMENT) if len(value) <= LONGEST else None
+    if listed is None:
+        return [{}]
     found: list[dict[str, str]] = []
-    if len(value) > LONGEST:
-        return found
-    for match in _ELEMENT.finditer(value):
-        if not match[1].strip():
-            continue
-        pairs = {name.lower(): _unquoted(text) for name, text in _PARAMETER.findall(match[1])}
-        found.append(pairs)
+    for element in listed:
+        if element.strip():
+            parameters = [_PARAMETER(part) for part in _split(element, _PART) or ()]
+            found.append({one[1].lower(): _unquoted(one[2]) for one in parameters if one is not None})
     return found
+
+
+def _split(text: str, part: Callable[[str, int], re.Match[str] | None]) -> list[str] | None:
+    """What stands between the separators, at which `part` ends; None where it ends at a quote that never closes."""
+    parts: list[str] = []
+    at = 0
+    while (found := part(text, at)) is not None:
+        parts.append(found[0])
+        at = found.end() + 1
+        if at > len(text):
+            return parts
+        if text[at - 1] == '"':
+            break
+    return None
 
 
 def _unquoted(text: str) -> str:
