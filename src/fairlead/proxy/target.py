@@ -9,12 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from fairlead.proxy.status import Refusal
 
-_UP: Final = re.compile(rb"(?:^|/|\\|%2f|%5c)(?:\.|%2e){2}(?:[;/\\]|%2f|%5c|%3b|$)", re.IGNORECASE).search
-"""A segment of two dots, in any spelling that some server reads as one."""
+LONGEST: Final = 64 * 1024
+"""Bytes of a target; a longer one is answered 414."""
+_SLASH: Final = rb"[/\\]|%(?:25)*+(?:2f|5c)|%c0%af|%c1%9c"
+_DOT: Final = rb"\.|%(?:25)*+2e|%c0%ae|%e0%80%ae"
+_UP: Final = re.compile(
+    rb"(?:^|%b)(?:%b){2}(?:%b|;|%%(?:25)*+(?:3b|3f|23|00)|$)" % (_SLASH, _DOT, _SLASH), re.IGNORECASE
+).search
+"""A segment of two dots, in any spelling that some server reads as one: encoded twice, in more bytes than it takes, or cut off behind."""
 
 
 def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, str]:
@@ -22,8 +28,12 @@ def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, 
 
     `base` is the path of the upstream's base URL, without a slash at its end; `params` are the client's own, added at the end.
     """
-    raw: bytes = scope.get("raw_path") or scope["path"].encode("utf-8")
+    # Decoded, a question mark in the path would begin a query.
+    raw: bytes = scope.get("raw_path") or quote(scope["path"], "/!$&'()*+,;=:@", errors="surrogateescape").encode()
+    query: bytes = scope.get("query_string", b"")
     root: str = scope.get("root_path", "")
+    if len(raw) + len(query) > LONGEST:
+        raise Refusal(414, "http_request_error", "a longer target than is held")
     if raw[:1] != b"/" and raw != b"*":
         raise Refusal(400, "http_request_error", "a target that is no path")
     prefix = b""
@@ -37,7 +47,6 @@ def target(scope: Mapping[str, Any], base: str, params: str = "") -> tuple[str, 
             raise Refusal(400, "http_request_error", "a target that is no path")
     if (b"." in raw or b"%" in raw) and _UP(raw) is not None:
         raise Refusal(400, "http_request_error", "a path that leads upwards")
-    query: bytes = scope.get("query_string", b"")
     try:
         path = raw.decode("ascii")
         whole = f"{base}{path}" if path else base or "/"
