@@ -197,7 +197,7 @@ class Messages:
 def scope(*headers: tuple[bytes, bytes], **more: Any) -> dict[str, Any]:
     path = more.get("raw_path", b"/x")
     plain: dict[str, Any] = {
-        "type": "http", "method": "GET", "path": path.decode(), "raw_path": path, "query_string": b"", "root_path": "",
+        "type": "http", "method": "GET", "path": (path or b"/").decode(), "raw_path": path, "query_string": b"", "root_path": "",
         "scheme": "http", "http_version": "1.1", "client": ("192.0.2.7", 5000), "headers": [(b"host", b"app"), *headers],
     }  # fmt: skip
     return {**plain, **more}

@@ -13,7 +13,7 @@ from typing import Final
 
 from fairlead.body import Upload
 from fairlead.inbound import Message, Receive
-from fairlead.proxy.forwarded import valid_host
+from fairlead.proxy.forwarded import LONGEST_HOST, valid_host
 from fairlead.proxy.relay import CallerGone
 from fairlead.proxy.status import CLOSE, Refusal
 
@@ -51,7 +51,8 @@ def host(said: Said, version: str) -> str:
     hosts = said.get(b"host")
     if version in _OLD and (hosts is None or hosts == [b""]):
         return ""
-    if hosts is None or len(hosts) != 1 or (name := _named(hosts[0])) is None:
+    # Of a longer one nothing is remembered either.
+    if hosts is None or len(hosts) != 1 or len(hosts[0]) > LONGEST_HOST or (name := _named(hosts[0])) is None:
         raise Refusal(400, "http_request_error", "not exactly one valid Host")
     return name
 
@@ -72,29 +73,32 @@ async def content(
     """
     first: bytes | None = None
     if b"expect" not in said and 0 < length <= buffer:
-        pieces = [piece async for piece in _pieces(receive, idle)]
-        whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if len(whole) != length:
-            raise Refusal(400, "http_request_error", "a body that is not as long as its Content-Length")
-        return whole
+        pieces = [piece async for piece in _pieces(receive, length, idle)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if length == UNKNOWN and version != "1.1":
         message = await _message(receive, idle)
         first = message.get("body", b"")
         if not message.get("more_body"):
             return first or b""
-    return Upload(lambda: _pieces(receive, idle, first), length=None if length == UNKNOWN else length, replayable=False)
+    said_length = None if length == UNKNOWN else length
+    return Upload(lambda: _pieces(receive, length, idle, first), length=said_length, replayable=False)
 
 
-async def _pieces(receive: Receive, idle: float | None, first: bytes | None = None) -> AsyncIterator[bytes]:
-    """One at a time, as whoever sends them on asks for them."""
+async def _pieces(
+    receive: Receive, length: int, idle: float | None, first: bytes | None = None
+) -> AsyncIterator[bytes]:
+    """One at a time, as whoever sends them on asks for them. Raises Refusal for more or fewer bytes than were said."""
     if first:
         yield first
-    more = True
+    left, more = length, True
     while more:
         message = await _message(receive, idle)
-        if piece := message.get("body"):
-            yield piece
         more = message.get("more_body", False)
+        piece = message.get("body", b"")
+        if length != UNKNOWN and ((left := left - len(piece)) < 0 or (left and not more)):
+            raise Refusal(400, "http_request_error", "a body that is not as long as its Content-Length")
+        if piece:
+            yield piece
 
 
 async def _message(receive: Receive, idle: float | None) -> Message:

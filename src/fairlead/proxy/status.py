@@ -10,6 +10,7 @@ import socket
 import ssl
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import suppress
 from errno import EHOSTUNREACH, ENETUNREACH
 from http import HTTPStatus
 from json import dumps
@@ -167,6 +168,7 @@ def _whole(status: int, fields: list[Pair], document: dict[str, Any], told: byte
 
 
 async def say(send: Send, status: int, fields: list[Pair], body: bytes, *, head: bool = False) -> None:
-    """An answer of our own; of a HEAD, without its body."""
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": b"" if head else body})
+    """An answer of our own; of a HEAD, without its body. Who has left meanwhile needs none."""
+    with suppress(OSError):
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": b"" if head else body})

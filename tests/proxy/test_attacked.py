@@ -1,0 +1,130 @@
+"""The proxy under attack: what was found by trying to break it, each fault by the way in."""
+
+import pytest
+
+from fairlead.client import HTTPClient
+from fairlead.proxy import ReverseProxy
+from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, told, valid_host
+from fairlead.proxy.framing import _named
+from fairlead.testing import script
+from proxy.proxied import proxied
+from proxy.proxied import told as said_to
+
+BASE = "http://upstream.test"
+EVERYBODY = Trusted(("0.0.0.0/0", "::/0"))
+
+
+# What a trusted peer relays, somebody else may have written
+
+
+@pytest.mark.parametrize("odd", ['x="', "x=a" * 1000 + '"', '"' + '\\"' * 1000, "for=203.0.113.9, x=" + "a" * 4096])
+def test_a_forwarded_that_nobody_can_read_names_nobody(odd):
+    """Read from each of its bytes anew, 4096 of them held the loop for four seconds."""
+    claims = {b"forwarded": [f'for="[2001:db8::1]", {odd}'.encode(), b"for=203.0.113.9"]}
+    assert told("10.0.0.1", "http", "app", claims, EVERYBODY).hops == ("unknown", "10.0.0.1")
+
+
+def test_a_quote_of_the_callers_swallows_no_hop_that_was_added_behind_it():
+    claims = {b"forwarded": [b'for=6.6.6.6;proto=https;x="', b'for="[2001:db8::1]";host=b']}
+    heard = told("10.0.0.1", "http", "app", claims, EVERYBODY)
+    assert (heard.hops, heard.scheme, heard.host) == (("unknown", "10.0.0.1"), "http", "app")
+
+
+def test_commas_and_semicolons_in_quotes_are_no_separators():
+    claims = {b"forwarded": [b'for="_a,b;c\\"d";host="x,y";proto=https, for=10.0.0.2']}
+    heard = told("10.0.0.1", "http", "app", claims, EVERYBODY)
+    assert (heard.hops, heard.scheme, heard.host) == (("unknown", "10.0.0.2", "10.0.0.1"), "https", "x,y")
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded"])
+def test_a_chain_is_walked_no_further_than_anybody_is_away(name):
+    hop = b"::1" if name == b"x-forwarded-for" else b"for=::1"
+    claims = {name: [b",".join([hop] * 400)]}
+    assert len(told("10.0.0.1", "http", "app", claims, EVERYBODY).hops) <= HOPS + 1
+
+
+def test_a_hop_is_no_longer_than_a_name():
+    claims = {b"x-forwarded-for": [b"a" * 5000]}
+    assert told("10.0.0.1", "http", "app", claims, EVERYBODY).hops == ("unknown", "10.0.0.1")
+
+
+# Memory
+
+
+async def test_a_host_is_no_longer_than_a_name_and_nothing_is_remembered_of_one_that_is():
+    """A thousand of 60,000 bytes each were held as keys of what is remembered: 240 MB."""
+    async with proxied() as world:
+        assert (await said_to(world.proxy, headers=[(b"host", b"a" * LONGEST_HOST)])).status == 200
+        before = _named.cache_info().currsize
+        for byte in (b"a", b"["):
+            assert (await said_to(world.proxy, headers=[(b"host", byte * (LONGEST_HOST + 1))])).status == 400
+        assert _named.cache_info().currsize == before
+    assert not valid_host("a" * (LONGEST_HOST + 1))
+
+
+async def test_a_target_has_a_bound():
+    async with proxied() as world:
+        assert (await said_to(world.proxy, raw_path=b"/" + b"a" * 8000, query_string=b"b" * 8000)).status == 200
+        for more in ({"raw_path": b"/" + b"a" * 65536}, {"query_string": b"b" * 65536}):
+            assert (await said_to(world.proxy, **more)).status == 414
+        assert len(world.heads) == 1
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a?admin=1", b"/a%3Fadmin=1"),
+        ("/a b", b"/a%20b"),
+        ("/a%2e", b"/a%252e"),
+        ("/é", b"/%C3%A9"),
+        ("/a#b", b"/a%23b"),
+    ],
+)
+@pytest.mark.parametrize("missing", [{"raw_path": None}, {"raw_path": b""}])
+async def test_of_a_server_that_knows_only_the_decoded_path_it_stays_a_path(path, sent, missing):
+    async with proxied() as world:
+        await said_to(world.proxy, **missing, path=path, query_string=b"q=1")
+        assert world.lines[0] == b"GET " + sent + b"?q=1 HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/..%00/x", b"/..%3f/x", b"/..%23", b"/%252e%252e/x", b"/a%252f..%255cx", b"/..%25252fx", b"/%c0%ae%c0%ae/x",
+        b"/a%c0%af..%c0%afx", b"/.%e0%80%ae/x",
+    ],
+)  # fmt: skip
+async def test_two_dots_are_two_dots_however_they_are_written(path):
+    async with proxied(base="/inner") as world:
+        assert (await said_to(world.proxy, raw_path=path)).status == 400
+        assert world.heads == []
+
+
+@pytest.mark.parametrize("path", [b"/...", b"/a..b", b"/..a", b"/a/..%20", b"/%2e", b"/a%25..%25", b"/.;/x"])
+async def test_and_others_are_not(path):
+    async with proxied() as world:
+        assert (await said_to(world.proxy, raw_path=path)).status == 200
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("pieces", [(b"short",), (b"x" * 70, b"x" * 200_000)])
+@pytest.mark.parametrize("length", [10, 100_000])
+async def test_a_body_of_another_length_than_was_said_is_the_callers_mistake(length, pieces):
+    """Read before it is sent, or while it is: 400, and no half of it looks whole."""
+    if length == 10 and len(pieces) == 2:
+        pieces = (b"longer than ten",)
+    async with proxied() as world:
+        got = await said_to(world.proxy, (b"content-length", b"%d" % length), method="PUT", body=pieces)
+        assert (got.status, got.values(b"connection")) == (400, [b"close"])
+        assert world.bodies == []
+
+
+async def test_a_body_that_is_longer_than_said_is_not_read_to_its_end():
+    async with HTTPClient(BASE, engine=script()) as client:
+        got = await said_to(ReverseProxy(client), (b"content-length", b"1"), method="PUT", body=(b"12", b"3", b"4"))
+        assert (got.status, got.asked) == (400, 1)
