@@ -1,14 +1,19 @@
 """The proxy under attack: what was found by trying to break it, each fault by the way in."""
 
+import asyncio
+
 import pytest
 
 from fairlead.client import HTTPClient
+from fairlead.core import Timeout
 from fairlead.proxy import ReverseProxy
 from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, told, valid_host
 from fairlead.proxy.framing import _named
-from fairlead.testing import script
-from proxy.proxied import proxied
+from fairlead.testing import script, virtual_time
+from peers import PATIENCE, answer
+from proxy.proxied import Messages, noted, proxied, scope
 from proxy.proxied import told as said_to
+from served import served
 
 BASE = "http://upstream.test"
 EVERYBODY = Trusted(("0.0.0.0/0", "::/0"))
@@ -128,3 +133,96 @@ async def test_a_body_that_is_longer_than_said_is_not_read_to_its_end():
     async with HTTPClient(BASE, engine=script()) as client:
         got = await said_to(ReverseProxy(client), (b"content-length", b"1"), method="PUT", body=(b"12", b"3", b"4"))
         assert (got.status, got.asked) == (400, 1)
+
+
+# Methods
+
+
+@pytest.mark.parametrize("method", ["trace", "Trace", "connect"])
+async def test_no_tunnel_and_no_echo_in_small_letters_either(method):
+    """h11 and granian tell a method as it was written; a request of ours has it in capitals."""
+    async with proxied() as world:
+        assert (await said_to(world.proxy, method=method)).status == 501
+        assert world.heads == []
+
+
+@pytest.mark.parametrize("method", ["get", "Post", "head"])
+async def test_a_method_is_passed_on_as_it_is_or_not_at_all(method):
+    async with proxied() as world:
+        assert (await said_to(world.proxy, method=method)).status == 501
+        assert (await said_to(world.proxy, method="G T")).status == 400
+        assert world.heads == []
+        assert (await said_to(world.proxy, method="BASELINE-CONTROL")).status == 200
+        assert world.lines[0] == b"BASELINE-CONTROL /x HTTP/1.1"
+
+
+async def test_trace_is_refused_on_h11():
+    async with HTTPClient(BASE, engine=script()) as client, served(ReverseProxy(client), http="h11") as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"trace /x HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.read()).startswith(b"HTTP/1.1 501")
+        writer.close()
+
+
+# The way here
+
+
+@pytest.mark.parametrize("more", [[], [(b"connection", b"keep-alive")]])
+async def test_without_a_host_the_way_here_counts_too(more):
+    async with proxied() as world:
+        asked = {"http_version": "1.0", "headers": [(b"via", b"1.1 fairlead"), *more]}
+        assert (await said_to(world.proxy, **asked)).status == 508
+        assert (await said_to(world.proxy, **{**asked, "headers": [(b"via", b"1.1 fred"), *more]})).status == 200
+        assert world.values(b"via") == [b"1.1 fred", b"1.0 fairlead"]
+        asked["headers"] = [(b"max-forwards", b"0")]
+        assert (await said_to(world.proxy, **asked, method="OPTIONS")).status == 204
+
+
+# Answers
+
+
+@pytest.mark.parametrize("status", [b"600 x", b"999 x"])
+async def test_a_status_that_is_none_is_a_bad_gateway(status):
+    """uvicorn ends the connection without a word."""
+    async with proxied(answer(b"ok", status=status)) as world:
+        got = await world.ask()
+        assert (got.status, got.values(b"proxy-status")) == (
+            502,
+            [b'fairlead; error=http_protocol_error; next-hop="127.0.0.1"'],
+        )
+        assert world.client._under_way == 0
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    "bounds", [Timeout(total=None, attempt=0.05), Timeout(total=None, attempt=60.0, read=0.05), 0.05]
+)
+async def test_an_upstream_is_waited_for_no_longer_because_something_was_uploaded(bounds):
+    """With an attempt's bound alone, who had uploaded waited for ever."""
+
+    async def talk(line):
+        await line.body(await noted(line))
+        await line.gone()
+
+    async with proxied(talk, timeout=bounds) as world:
+        got = await said_to(world.proxy, (b"content-length", b"100000"), method="PUT", body=(b"x" * 100_000,))
+        assert got.status == 504
+
+
+@virtual_time
+@pytest.mark.parametrize("bounds", [Timeout(total=None, attempt=3.0), 3.0])
+@pytest.mark.parametrize("length", [b"5", b"500000"])
+async def test_a_caller_that_stops_half_way_is_waited_for_no_longer_than_an_upstream(bounds, length):
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    async with HTTPClient(BASE, engine=script(200), max_retries=0) as client:
+        got = Messages()
+        got.coming = [{"type": "http.request", "body": b"half", "more_body": True}]
+        await ReverseProxy(client, timeout=bounds)(
+            scope((b"content-length", length), method="PUT"), got.receive, got.send
+        )
+    assert got.status in {408, 504}
+    assert loop.time() - before == pytest.approx(3.0, abs=0.1)

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from fairlead.base import BaseAPIClient
 from fairlead.core import Timeout
-from fairlead.errors import ConfigError, FairleadError
+from fairlead.errors import ConfigError, FairleadError, ProtocolError
 from fairlead.inbound import Receive, Scope, Send
 from fairlead.message import Request
 from fairlead.proxy.back import Back
@@ -38,7 +39,10 @@ TIMEOUT: Final = Timeout(total=None, attempt=60.0, connect=10.0, read=60.0, writ
 """Of a proxy: no bound on the whole, as a stream has none, and 60 s of silence (nginx's `proxy_read_timeout`)."""
 SMALL: Final = 64 * 1024
 """Bytes of a body that is read before it is sent on, so that it can be sent again."""
+HIGHEST: Final = 599
+"""Any other is no status (RFC 9110 section 15), and some servers end the connection where an application has one."""
 
+_UNHEARD_OF: Final = f"what came back is not valid HTTP: a status above {HIGHEST}"
 _PSEUDONYM: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
 _log: Final = logging.getLogger("fairlead")
 
@@ -72,9 +76,13 @@ class ReverseProxy:
         self.client = client
         self.via = via
         origin = self._check(buffer, strip)
-        self._timeout = Timeout.of(timeout)
-        # While a caller sends, no time runs for the answer: its own pace is no fault of the upstream's.
-        self._uploading = replace(self._timeout, attempt=None)
+        bounds = self._timeout = Timeout.of(timeout)
+        # While a caller sends, no time runs for the answer: its own pace is no fault of the upstream's. What has no bound of its own then
+        # has the attempt's: nobody is waited for without an end.
+        self._uploading = replace(
+            bounds, attempt=None, read=bounds.read or bounds.attempt, write=bounds.write or bounds.attempt
+        )
+        self._idle = bounds.read or (bounds.alone if bounds.alone < inf else None)
         self._buffer = buffer
         self._websockets = websockets
         self._watch = Watch()
@@ -131,7 +139,7 @@ class ReverseProxy:
                 upload = partial(self._upload, request, said, version, length)
                 await Listening(scope, receive, send).run(upload, scope)
                 return
-            request.content = await content(receive, said, version, length, self._buffer, self._timeout.read)
+            request.content = await content(receive, said, version, length, self._buffer, self._idle)
         watched = self._watch.begin(scope, receive)
         try:
             await self._answer(request, self._timeout, scope, send, watched)
@@ -145,7 +153,7 @@ class ReverseProxy:
         self, request: Request, said: Said, version: str, length: int, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """With a body that is read while it is sent."""
-        request.content = await content(receive, said, version, length, self._buffer, self._timeout.read)
+        request.content = await content(receive, said, version, length, self._buffer, self._idle)
         bounds = self._timeout if type(request.content) is bytes else self._uploading
         await self._answer(request, bounds, scope, send)
 
@@ -154,6 +162,9 @@ class ReverseProxy:
     ) -> None:
         try:
             response = await self.client.send(request, timeout=bounds, stream=True, **self._otherwise)
+            if response.status_code > HIGHEST:
+                response.close()
+                raise ProtocolError(_UNHEARD_OF, upstream=response.upstream, phase="head")
         except CancelledError:
             if watched is None or not watched.left():
                 raise

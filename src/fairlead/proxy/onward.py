@@ -20,12 +20,14 @@ from fairlead.proxy.forwarded import Tale
 from fairlead.proxy.framing import Said, framed, host
 from fairlead.proxy.status import Refusal
 from fairlead.proxy.target import target
+from fairlead.request import METHOD
 from fairlead.url import Origin, with_params
 
 ALLOWED: Final = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 VERSIONS: Final = {"1.0": "1.0", "1": "1.0", "1.1": "1.1", "2": "2", "3": "3"}
 """As servers name them. Some parsers also let "0.9", "2.0" and "9.9" through, in the clothes of HTTP/1; none of them is."""
 _NUMBER: Final = re.compile(rb"[0-9]{1,9}").fullmatch
+_USUAL: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -55,15 +57,15 @@ class Onward:
     def request(self, scope: Scope) -> tuple[Request, Said, str, int]:
         """The request to send on, without its body; what decides of that, and its length. Raises Refusal for what breaks a rule."""
         method = scope["method"]
-        if method in {"CONNECT", "TRACE"}:
-            raise Refusal(405, "http_request_denied", f"{method} is not passed on", ALLOWED)
+        if method not in _USUAL:
+            _checked(method)
         inward = Inward(scope["headers"], self._verdicts)
         said = inward.said
         if (version := VERSIONS.get(scope.get("http_version", "1.1"))) is None:
             raise Refusal(505, "http_request_error", "a version of HTTP that is not passed on")
         name = host(said, version)
         pairs = inward.kept
-        plain = len(said) == 1 or (len(said) == 2 and b"connection" in said)
+        plain = name and (len(said) == 1 or (len(said) == 2 and b"connection" in said))
         if not plain:
             self._travelled(method, said, pairs)
         where, prefix = target(scope, self._client._base, self._params)
@@ -94,6 +96,17 @@ class Onward:
             pairs.append((b"via", value))
         if (hops := said.get(b"max-forwards")) is not None:
             pairs.append((b"max-forwards", _one_less(method, hops)))
+
+
+def _checked(method: str) -> None:
+    """Of a method that is none of the usual, whether it goes on. They are told apart by case (RFC 9110 section 9.1), and a request has
+    its own in capitals: one in other letters would be another there."""
+    if method in {"CONNECT", "TRACE"}:
+        raise Refusal(405, "http_request_denied", f"{method} is not passed on", ALLOWED)
+    if METHOD(method) is None:
+        raise Refusal(400, "http_request_error", "a method that is none")
+    if method != method.upper():
+        raise Refusal(501, "http_request_denied", "a method in small letters is not passed on", ALLOWED)
 
 
 def _one_less(method: str, hops: Sequence[bytes]) -> bytes:
