@@ -1,6 +1,7 @@
 """The gateway as an ASGI application: it finds the aggregate, reads of the request what its parts refer to, and answers.
 
-Plain ASGI, without a framework: between the server and the plan stands one regular expression.
+Plain ASGI, without a framework: between the server and the plan stand `Caller`, which ends what nobody waits for any more, and one
+regular expression.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
+from fairlead.asgi import Caller
 from fairlead.auth import Bearer
 from fairlead.client import HTTPClient
 from fairlead.errors import ConfigError
@@ -20,12 +22,8 @@ from fairlead.gateway.answer import JSON, NO_STORE, Answer, Frame, Header, encod
 from fairlead.gateway.config import Config, Service, load
 from fairlead.gateway.fanout import Aggregate, Fanout
 from fairlead.gateway.routes import Routes
+from fairlead.inbound import Receive, Scope, Send
 from fairlead.policies.circuit import verdict
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 _ID: Final = re.compile(rb"[\w.:+/=-]{1,128}", re.ASCII).fullmatch
 _ALLOW: Final[Header] = (b"allow", b"GET, HEAD")
@@ -42,6 +40,7 @@ class Gateway:
         }
         self._routes = Routes(config.patterns)
         self._aggregates = [(Aggregate(plan, self.clients), Frame(plan)) for plan in config.plans]
+        self._asked = Caller(self._ask)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -50,10 +49,10 @@ class Gateway:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000, "reason": "no WebSocket here"})
             return
-        answer = await self._answer(scope, receive)
-        if answer is None:
-            return
-        status, body, headers = answer
+        await self._asked(scope, receive, send)
+
+    async def _ask(self, scope: Scope, _: Receive, send: Send) -> None:
+        status, body, headers = await self._answer(scope)
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
@@ -63,8 +62,7 @@ class Gateway:
         for one in self.clients.values():
             await one.close()
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer | None:
-        """Status, body and headers; None where nobody is there any more to take them."""
+    async def _answer(self, scope: Scope) -> Answer:
         found = self._routes.find((scope.get("raw_path") or scope["path"].encode()).decode("latin-1"))
         if found is None and scope["path"] != "/health":
             return refusal(404, "no aggregate has this path")
@@ -74,13 +72,7 @@ class Gateway:
             return await self._health()
         aggregate, frame = self._aggregates[found[0]]
         fanout = Fanout(aggregate, _values(scope, found[1], aggregate.plan.reads))
-        watch = asyncio.create_task(_abandon_when_gone(receive, fanout))
-        try:
-            await fanout.run()
-        finally:
-            watch.cancel()
-        if fanout.abandoned:
-            return None
+        await fanout.run()
         if fanout.failed is not None:
             return frame.failure(fanout.failed, fanout.outcomes, _request_id(scope))
         body, headers = frame.fill(fanout.settled())
@@ -146,9 +138,3 @@ def _request_id(scope: Scope) -> str:
     """The caller's own, if it is a plain word; else a new one."""
     own = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
     return own.decode() if _ID(own) else uuid.uuid4().hex
-
-
-async def _abandon_when_gone(receive: Receive, fanout: Fanout) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    fanout.abandon()

@@ -53,7 +53,7 @@ class Fanout:
     """One request to an aggregate. `run` ends when every part has an outcome, or `failed` is the required part that has none."""
 
     __slots__ = (
-        "_aggregate", "_began", "_gate", "_left", "_loop", "_steps", "_tasks", "_values", "_waits", "abandoned", "failed", "outcomes",
+        "_aggregate", "_began", "_gate", "_left", "_loop", "_steps", "_tasks", "_values", "_waits", "failed", "outcomes",
     )  # fmt: skip
 
     def __init__(self, aggregate: Aggregate, values: dict[str, Any]) -> None:
@@ -68,7 +68,6 @@ class Fanout:
         self._gate: Future[None] = self._loop.create_future()
         self.outcomes: list[Outcome | None] = [None] * self._left
         self.failed: int | None = None
-        self.abandoned = False
 
     async def run(self) -> None:
         within = self._aggregate.plan.within
@@ -82,11 +81,6 @@ class Fanout:
                 timer.cancel()
             if self._left:
                 await stop(self._tasks)
-
-    def abandon(self) -> None:
-        """Nobody waits for the answer any more."""
-        self.abandoned = not self._gate.done()
-        self._open()
 
     def settled(self) -> list[Outcome]:
         """The outcomes, once every part has one."""
