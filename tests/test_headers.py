@@ -150,6 +150,15 @@ def test_secrets_are_not_shown(name: str) -> None:
     headers = Headers([(name, "hunter2"), ("Accept", "*/*")])
     assert is_sensitive(name.lower().encode())
     assert headers.redacted() == {name.lower(): "***", "accept": "*/*"}
+
+
+def test_nor_is_the_query_of_an_address():
+    headers = Headers(
+        {"Referer": "https://a.example/x?token=hush&q", "Link": "</y?key=hush>; rel=next", "X-Odd": "a;b"}
+    )
+    shown = headers.redacted()
+    assert "hush" not in str(shown)
+    assert (shown["referer"], shown["x-odd"]) == ("https://a.example/x?token=***&q=***", "a;b")
     assert "hunter2" not in repr(headers)
 
 

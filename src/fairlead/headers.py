@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from typing import Any, Final, Self
 
 from fairlead.errors import ConfigError
+from fairlead.url import shown
 
 HeaderTypes = Mapping[str, str] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]]
 Pair = tuple[bytes, bytes]
@@ -159,8 +160,11 @@ class Headers(MutableMapping[str, str]):
         return f"Headers({self.redacted()})"
 
     def redacted(self) -> dict[str, str]:
-        """The fields as a log may show them: the values of sensitive names are replaced by `***`."""
-        return {name: "***" if is_sensitive(name.encode("latin-1")) else value for name, value in self.items()}
+        """The fields as a log may show them: `***` for the values of sensitive names, and of an address's query (a Referer's, say)."""
+        return {
+            name: "***" if is_sensitive(name.encode("latin-1")) else shown(value) if "?" in value else value
+            for name, value in self.items()
+        }
 
 
 def _fields(headers: Any) -> Iterator[tuple[str | bytes, str | bytes]]:
