@@ -53,6 +53,16 @@ def test_a_hop_is_no_longer_than_a_name():
     assert told("10.0.0.1", "http", "app", claims, EVERYBODY).hops == ("unknown", "10.0.0.1")
 
 
+@pytest.mark.parametrize("client", [None, ("", 0)])
+async def test_whoever_comes_by_a_unix_socket_has_no_address(client):
+    """granian says so by an empty one."""
+    for trusted, hops in ((("unix",), b"203.0.113.9, unknown"), ((), b"unknown")):
+        async with proxied(trusted=trusted) as world:
+            await said_to(world.proxy, (b"x-forwarded-for", b"203.0.113.9"), client=client)
+            assert world.values(b"x-forwarded-for") == [hops]
+            assert b"for=unknown" in world.values(b"forwarded")[0]
+
+
 # Memory
 
 

@@ -77,7 +77,7 @@ class Trusted:
         """Whether what this peer says is true."""
         if not self.networks:
             return False
-        return UNIX in self.networks if peer is None else _within(peer, self._parsed)
+        return _within(peer, self._parsed) if peer else UNIX in self.networks  # some servers say "" for None
 
 
 @lru_cache(maxsize=4096)
@@ -93,7 +93,7 @@ def _within(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
 
 def told(peer: str | None, scheme: str, host: str, said: Mapping[bytes, Sequence[bytes]], trusted: Trusted) -> Told:
     """What a believed peer adds to what is seen: the rest of the chain, and the scheme, host and prefix that its client used."""
-    seen = "unknown" if peer is None else peer
+    seen = peer or "unknown"
     x_for = _listed(said.get(b"x-forwarded-for"))
     before = x_for
     elements: list[dict[str, str]] = []
