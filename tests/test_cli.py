@@ -140,9 +140,11 @@ def test_an_address_of_nobody_is_one_line(written: Written, capsys: pytest.Captu
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_serve_answers_and_stops_when_told(workers: int, written: Written) -> None:
+    toml = FILE.replace("required = true", 'required = true, headers = {{ X-Who = "{{header.x-who}}" }}')
     with upstream({"/users/1": {"name": "Ada", "vip": False}}) as peer:
+        file = written(str(peer.origin), toml)
         serving = subprocess.Popen(
-            [sys.executable, "-m", "fairlead", "serve", written(str(peer.origin)), "--port=0", f"--workers={workers}"],
+            [sys.executable, "-m", "fairlead", "serve", file, "--port=0", f"--workers={workers}"],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(Path(fairlead.__file__).parent.parent)},
@@ -155,10 +157,23 @@ def test_serve_answers_and_stops_when_told(workers: int, written: Written) -> No
             answer = asked(f"{found[1]}/home/1")
             assert answer["data"] == {"user": {"name": "Ada", "vip": False}, "more": []}
             assert answer["complete"] is True
+            trailed(int(found[1].rpartition(":")[2]))
+            assert [one.headers.get("x-who") for one in peer.asked] == [None, "head"], "a trailer is no header"
         finally:
             serving.send_signal(signal.SIGTERM)
             serving.communicate(timeout=PATIENCE)
     assert serving.returncode in {0, -signal.SIGTERM}
+
+
+def trailed(port: int) -> None:
+    """Ask with a field in the head, and once more in a trailer that comes with it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as line:
+        line.sendall(
+            b"GET /home/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Who: head\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Who: trailer\r\n\r\n"
+        )
+        while line.recv(65536):
+            pass
 
 
 def asked(url: str) -> Any:

@@ -22,6 +22,7 @@ from fairlead.gateway.app import Gateway
 FILE: Final = "FAIRLEAD_FILE"
 
 _OPTIONS: Final[dict[str, Any]] = {
+    "http": "fairlead.proxy.uvicorn:Protocol",  # uvicorn's own would have a trailer be a header that references read
     "ws": "none",
     "lifespan": "on",
     "log_level": "warning",
