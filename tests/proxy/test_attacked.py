@@ -1,6 +1,7 @@
 """The proxy under attack: what was found by trying to break it, each fault by the way in."""
 
 import asyncio
+import gzip
 
 import pytest
 
@@ -236,3 +237,26 @@ async def test_a_caller_that_stops_half_way_is_waited_for_no_longer_than_an_upst
         )
     assert got.status in {408, 504}
     assert loop.time() - before == pytest.approx(3.0, abs=0.1)
+
+
+class Reading:
+    """A policy that reads every answer."""
+
+    def bind(self, send, upstream):
+        async def read(call):
+            response = await send(call)
+            await response.aread()
+            return response
+
+        return read
+
+
+@pytest.mark.parametrize(("method", "length"), [(b"GET", b"0"), (b"HEAD", b"20")])
+async def test_what_is_nothing_once_its_coding_is_undone_has_no_length(method, length):
+    """A policy has read it: 20 bytes were promised, and none came."""
+    empty = gzip.compress(b"") if method == b"GET" else b""
+    said = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 20\r\n\r\n" + empty
+    async with proxied(said, client={"policies": (Reading(),)}) as world:
+        got = await world.ask(line=method + b" /x HTTP/1.1")
+        assert (got.status, got.values(b"content-length"), got.body) == (200, [length], b"")
+        assert got.values(b"content-encoding") == ([] if method == b"GET" else [b"gzip"])

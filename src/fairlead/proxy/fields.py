@@ -177,7 +177,8 @@ _PLAIN: Final = frozenset((b"keep-alive", b"close", b"Keep-Alive", b"Close"))
 def answered(response: Response, back: Translate | None = None, scope: Scope | None = None) -> tuple[list[Pair], int]:
     """The same of a response. Of one that a policy has read, or made, the body is no longer coded, and its length another."""
     head, length = outward(response.headers.raw, back, scope)
-    if content := response._content:
+    content = response._content
+    if content or (content == b"" and length > 0 and (response.request is None or response.request.method != "HEAD")):
         head, length = decoded(head, content), len(content)
     return head, length
 
