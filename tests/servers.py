@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -30,7 +29,7 @@ async def _granian(app: Any) -> AsyncIterator[int]:
     port = closed_port()
     server = Server(app, address="127.0.0.1", port=port, interface=Interfaces.ASGI, log_enabled=False)
     running = asyncio.create_task(server.serve())
-    await _listening(port)
+    await _answering(port)
     try:
         yield port
     finally:
@@ -51,7 +50,7 @@ async def _hypercorn(app: Any) -> AsyncIterator[int]:
     config.graceful_timeout = config.keep_alive_timeout = 0.1
     ends = asyncio.Event()
     running = asyncio.create_task(serve(app, config, shutdown_trigger=ends.wait))
-    await _listening(port)
+    await _answering(port)
     try:
         yield port
     finally:
@@ -60,15 +59,16 @@ async def _hypercorn(app: Any) -> AsyncIterator[int]:
             await running
 
 
-async def _listening(port: int) -> None:
-    """Wait until somebody can be asked there."""
+async def _answering(port: int) -> None:
+    """Wait until somebody answers there: it is listened before all that belongs to the server is made."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            with socket.socket() as sock:
-                sock.setblocking(False)
-                try:
-                    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-                except ConnectionError:
-                    await moment()
-                else:
-                    return
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                await moment()
+                continue
+            writer.write(b"nonsense\r\n\r\n")  # so that no application hears of it
+            assert await reader.read(1)
+            writer.transport.abort()
+            return
