@@ -144,9 +144,9 @@ class Conversation:
 def _exceeds(data: str | bytes, largest: int) -> bool:
     """Whether it is longer than so many bytes. Text is encoded only where its length in characters leaves it open."""
     size = len(data)
-    if isinstance(data, bytes) or size > largest or 4 * size <= largest:
-        return size > largest
-    return len(data.encode()) > largest
+    if isinstance(data, str) and size <= largest < 4 * size:
+        size = len(data.encode())
+    return size > largest
 
 
 def _onward(close: Close) -> Close:

@@ -9,6 +9,7 @@ import logging
 from asyncio import sleep
 from collections import deque
 from contextlib import suppress
+from math import inf
 from typing import Final, NamedTuple
 
 from websockets.exceptions import InvalidState
@@ -24,8 +25,10 @@ MANY: Final = 64
 """Frames in a piece after which others have their turn."""
 BEHIND: Final = 64 * 1024
 """Bytes of pongs that may wait behind a message which the upstream does not take."""
-REASON: Final = 123
-"""Bytes of a reason (RFC 6455 section 5.5)."""
+CONTROL: Final = 125
+"""Bytes of a control frame, and with two of them for the code, of a close (RFC 6455 section 5.5)."""
+REASON: Final = CONTROL - 2
+"""Bytes of a reason."""
 
 NONE: Final = 1005
 ABNORMAL: Final = 1006
@@ -58,7 +61,10 @@ class Messages:
         # Its own log would show, at DEBUG, what is in the frames.
         logger = logging.Logger("fairlead.websocket", logging.ERROR)  # noqa: LOG001
         logger.parent = logging.getLogger("fairlead")
-        self._protocol = Protocol(CLIENT, max_size=largest, logger=logger)
+        # The library counts a ping, or a close, with the message that it comes in the midst of: for those there is room, and
+        # what a message may have is counted here.
+        self._largest = inf if largest is None else largest
+        self._protocol = Protocol(CLIENT, max_size=None if largest is None else largest + CONTROL, logger=logger)
         self._pieces: deque[bytes] = deque()
         self._ready: deque[str | bytes] = deque()
         self._parts: bytearray | None = None
@@ -142,7 +148,7 @@ class Messages:
                 break
         else:
             if self._protocol.parser_exc is not None:
-                self._broken()
+                self._refused()
         await self._reply()
         if len(frames) > MANY:
             await sleep(0)
@@ -156,14 +162,21 @@ class Messages:
         elif opcode is Opcode.CONT:
             assert self._parts is not None
             self._parts += frame.data
-            if frame.fin:
-                self._whole(self._parts)
+            self._grown(self._parts, frame.fin)
         elif opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             self._text = opcode is Opcode.TEXT
             if frame.fin:
-                self._whole(frame.data)
+                self._grown(frame.data, True)
             else:
                 self._parts = bytearray(frame.data)
+                self._grown(self._parts, False)
+
+    def _grown(self, data: bytes | bytearray | memoryview, whole: bool) -> None:
+        if len(data) > self._largest:
+            self._protocol.fail(1009)
+            self._broken(1009)
+        elif whole:
+            self._whole(data)
 
     def _whole(self, data: bytes | bytearray | memoryview) -> None:
         self._parts = None
@@ -174,12 +187,18 @@ class Messages:
             self._ready.append(str(data, "utf-8"))
         except UnicodeDecodeError:
             self._protocol.fail(1007)
-            self._broken()
+            self._broken(1007)
 
-    def _broken(self) -> None:
-        """The library has said so to the upstream, and reads no further."""
+    def _refused(self) -> None:
+        """The library reads no further, and has told the upstream why."""
+        if (received := self._protocol.close_rcvd) is not None:
+            # A close in the midst of a message: it takes that for an error, but it is how the upstream ended it.
+            self.ended = Close(int(received.code), received.reason)
+            return
         sent = self._protocol.close_sent
-        code = int(sent.code) if sent is not None else ABNORMAL
+        self._broken(int(sent.code) if sent is not None else ABNORMAL)
+
+    def _broken(self, code: int) -> None:
         told = "a message too large" if code == 1009 else f"no valid WebSocket ({code})"
         self.ended = Close(
             ABNORMAL, "", ProtocolError(f"what came back is {told}", request=self._request, phase="body")

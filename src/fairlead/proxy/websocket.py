@@ -10,6 +10,7 @@ Nothing outlives the relay: its tasks are stopped and the connection is closed, 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from fairlead.inbound import Receive, Scope, Send
 from fairlead.keywords import DEFAULT, Default
 from fairlead.message import Arriving, Request, Response
 from fairlead.proxy.fields import Translate, outward
+from fairlead.proxy.relay import BODILESS
+from fairlead.proxy.status import CLOSE
 from fairlead.tasks import stop
 
 DENYING: Final = 2.0
@@ -33,6 +36,8 @@ DENIED: Final = 1024 * 1024
 _OWN: Final = b"sec-websocket-"
 _SERVERS: Final = frozenset((b"date", b"server", b"content-length"))
 """Fields of a 101 that servers add by themselves; uvicorn fails where `Date` is there already."""
+_ONCE: Final = frozenset((b"date", b"server", b"content-type"))
+"""Fields of a refusal that may stand there once: uvicorn says nothing at all where one of them is repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +116,15 @@ async def relay_websocket(
         except OSError:
             return  # it left while the upstream agreed
         conversation = Conversation(messages, receive, send, hearing, largest=sockets.largest)
-        fault = await conversation.run(sockets.ping_interval or inf, sockets.idle or inf)
-        if isinstance(response, Arriving):
-            response.error = fault  # what a log says of the call
+        _fault(response, await conversation.run(sockets.ping_interval or inf, sockets.idle or inf))
     finally:
         await stop((opening, hearing))
+
+
+def _fault(response: Response, error: FairleadError | None) -> None:
+    """What a log says of the call, when it is over."""
+    if isinstance(response, Arriving):
+        response.error = error
 
 
 # The handshake
@@ -163,10 +172,10 @@ def _accepted(shake: Any, response: Response, back: Translate | None, scope: Sco
         shake.process_response(http11.Response(101, "", datastructures.Headers(said)))
     except exceptions.InvalidHandshake as error:
         # Whose message would repeat what the upstream sent.
-        told = type(error).__name__
-        raise ProtocolError(
-            f"what agreed to WebSocket did not ({told})", request=response.request, phase="head"
-        ) from None
+        told = f"what agreed to WebSocket did not ({type(error).__name__})"
+        fault = ProtocolError(told, request=response.request, phase="head")
+        _fault(response, fault)
+        raise fault from None
     fields, _ = outward(response.headers.raw, back, scope)
     return {
         "type": "websocket.accept",
@@ -192,15 +201,31 @@ async def _refused(scope: Scope, response: Response, send: Send, back: Translate
     if not whole:
         body.clear()
         fields = [pair for pair in fields if not pair[0].startswith(b"content-")]
-    fields = [pair for pair in fields if pair[0] != b"content-length"]
+    fields = [pair for pair in _once(fields) if pair[0] != b"content-length"]
     if not 200 <= status < 600:
         status = 502
-    await deny(scope, send, status, [*fields, (b"content-length", b"%d" % len(body))], bytes(body))
+    if status not in BODILESS:
+        fields.append((b"content-length", b"%d" % len(body)))
+    await deny(scope, send, status, fields, bytes(body))
+
+
+def _once(fields: list[Pair]) -> list[Pair]:
+    """Without what may not be repeated. granian 2.8 aborts its process over a refusal that repeats any field, so there each stands once;
+    that it is granian's process only its module tells.
+    """
+    fragile, seen, kept = "granian" in sys.modules, set(), []
+    for name, value in fields:
+        if name not in seen or not (fragile or name in _ONCE):
+            kept.append((name, value))
+        seen.add(name)
+    return kept
 
 
 async def deny(scope: Scope, send: Send, status: int, fields: list[Pair], body: bytes) -> None:
     """Answer a handshake that is not accepted. A server that knows no such answer says 403 to whatever it was."""
-    with suppress(OSError):  # nobody may be left to be told
+    if scope.get("http_version") in {"2", "3"}:
+        fields = [pair for pair in fields if pair is not CLOSE]
+    with suppress(OSError, RuntimeError):  # nobody may be left to be told, as servers say in one of these ways
         if "websocket.http.response" in (scope.get("extensions") or {}):
             await send({"type": "websocket.http.response.start", "status": status, "headers": fields})
             await send({"type": "websocket.http.response.body", "body": body})
