@@ -467,7 +467,7 @@ class TestAfterTheAnswer:
 
     @virtual_time
     async def test_who_listens_to_the_end_hears_it(self):
-        async with shop(then=200) as client:
+        async with shop(0.5, 200) as client:
 
             async def app(scope, receive, send):
                 await receive()
@@ -482,7 +482,7 @@ class TestAfterTheAnswer:
             outlives = []
             browser = Browser()
             await browser.asks(app)
-            assert now() == 0.5
+            assert now() == 1.0
             assert await outlives[0]() == GONE
             assert alone()
 
@@ -498,7 +498,7 @@ class TestAfterTheAnswer:
                     self.reading -= 1
                     raise
 
-        async with shop(200) as client:
+        async with shop(0.5, 200) as client:
 
             async def app(scope, receive, send):
                 await receive()
@@ -511,7 +511,7 @@ class TestAfterTheAnswer:
 
             browser = Slow()
             await browser.asks(app)
-            assert now() == 1.5
+            assert now() == 2.0
 
     @pytest.mark.parametrize("cancels", [True, False])
     @virtual_time
@@ -568,7 +568,7 @@ class TestAnApplicationThatListensItself:
 
     @virtual_time
     async def test_though_the_call_came_first(self):
-        async with shop(200, then=inf) as client:
+        async with shop(0.5, 200, then=inf) as client:
 
             async def app(scope, receive, send):
                 await client.get("/")

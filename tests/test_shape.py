@@ -27,7 +27,7 @@ LAYERS = """
     response
     arriving
     message
-    events forks jar stream tasks
+    events forks jar looks stream tasks
     core parts
     auth engines observe policies settings
     sharing

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from fairlead import caller
 from fairlead.errors import ConfigError
-from fairlead.inbound import App, Inbound, Receive, Scope, Send
+from fairlead.inbound import LOOKED, App, Inbound, Receive, Scope, Send
+from fairlead.looks import Looks
 from fairlead.policies.deadline import HEADER, DeadlineHeader
 
 _KINDS: Final = frozenset({"http", "websocket"})
@@ -45,6 +46,7 @@ class Caller:
             self._name = deadline_header.lower().encode()
         self._longest = inf if longest is None else longest
         self._watches = cancel_on_disconnect
+        self._looks = Looks(LOOKED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -59,7 +61,7 @@ class Caller:
         scope[_KEY] = True
         # What may be there already is that of a request before it on its connection, and no concern of this one.
         if kind == "http" and (task := current_task()) is not None:
-            await Inbound(due, task, receive, send, self._watches).run(self.app, scope)
+            await Inbound(due, task, receive, send, self._looks, self._watches).run(self.app, scope)
             return
         token = caller.ask(caller.Asked(due))
         try:

@@ -1,4 +1,4 @@
-"""One inbound request under way, whose caller may leave: listened for from its first outbound call on, and then cancelled.
+"""One inbound request under way, whose caller may leave: listened for a while after its first outbound call began, and then cancelled.
 
 `receive` must not be called twice at once, and both want it: the application for the body, the listener for the end. So the listener
 hears everything first, and keeps for the application what is its. An application that listens by itself (a stream that is sent,
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from fairlead import caller, core
 from fairlead.core import Call
+from fairlead.looks import Looks
 from fairlead.message import Response
 
 Scope = MutableMapping[str, Any]
@@ -24,6 +25,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+LOOKED: Final = 0.025
+"""Seconds between two looks at who is still there: from the second on, somebody listens. Most are over before that is worth a task."""
+TURNS: Final = 32
+"""Of the loop, in which a cancellation reaches whoever it is meant for: it takes one through each task that waits for another."""
 HELD: Final = 64 * 1024
 """Bytes of an upload that are kept for an application that does not read them yet. Until it does, no leaving is heard behind more."""
 _GONE: Final = {"type": "http.disconnect"}
@@ -37,22 +42,25 @@ _CLOSED: Final = (
 class Inbound(caller.Asked):
     """One request that an application answers in `task`, and what its outbound calls inherit of it."""
 
-    __slots__ = ("_calls", "_cut", "_ear", "_gone", "_held", "_reads", "_receive", "_room", "_send", "_size", "_started", "_task", "_turns", "_watched")  # fmt: skip
+    __slots__ = ("_calls", "_cut", "_ear", "_gone", "_held", "_looks", "_reads", "_receive", "_room", "_send", "_size", "_soon", "_started", "_task", "_turns", "_watched")  # fmt: skip
 
-    def __init__(self, due: float, task: Task[Any], receive: Receive, send: Send, watched: bool = True) -> None:
+    def __init__(
+        self, due: float, task: Task[Any], receive: Receive, send: Send, looks: Looks, watched: bool = True
+    ) -> None:
         self.deadline = due
         self.outer = None
         self.clock = task.get_loop().time
         self._receive = receive
         self._send = send
         self._task = task
+        self._looks = looks
         self._watched = watched
         """Whether its caller's leaving is any news: until the answer is sent, or the application has heard of it by itself."""
         self._calls = 0
         """Outbound calls under way."""
         self._reads = 0
         """How often the application waits in the server's own `receive`."""
-        self._started = self._cut = self._gone = False
+        self._started = self._cut = self._gone = self._soon = False
         self._ear: Task[None] | None = None
 
     async def run(self, app: App, scope: Scope) -> None:
@@ -75,22 +83,24 @@ class Inbound(caller.Asked):
             caller.end(token)
             self._over()
             # A connection that was opened meanwhile keeps this context, and with it this request, for as long as it lives.
-            del self._task, self._send
-            self._receive = _nothing
+            del self._task
+            self._receive, self._send = _nothing, _nowhere
 
     # What the calls see of it
 
     async def carry(self, send: core.Send, call: Call) -> Response:
         # A thread that answers this request may have a loop of its own: only on the request's may its task be touched.
         if not self._watched or get_running_loop() is not self._task.get_loop():
+            if self._cut:
+                await _reached()
+            return await send(call)
+        if self._gone:
+            self._cancel()
+            await _reached()
             return await send(call)
         self._calls += 1
         try:
-            if self._gone:
-                self._cancel()
-                await sleep(0)
-            else:
-                self._listen()
+            self._listen()
             response = await send(call)
         except BaseException:
             self._calls -= 1
@@ -157,8 +167,14 @@ class Inbound(caller.Asked):
     # The listener
 
     def _listen(self) -> None:
-        """Have somebody listen, if there is a call to give up, and unless the application listens itself."""
-        if self._ear is None and self._calls and self._watched and not self._reads:
+        """Have somebody listen soon, if there is a call to give up, and unless the application listens itself."""
+        if not self._soon and self._ear is None and self._calls and self._watched and not self._reads:
+            self._soon = True
+            self._looks.wait(self)
+
+    def listen(self) -> None:
+        self._soon = False
+        if not self._reads:
             self._held: deque[Message | Exception] = deque()
             self._size = 0
             self._room: Future[None] | None = None
@@ -204,6 +220,9 @@ class Inbound(caller.Asked):
         """The answer is out: nobody waits for anything any more."""
         self.deadline = inf
         self._watched = False
+        if self._soon:
+            self._soon = False
+            self._looks.leave(self)
         if self._ear is not None:
             self._ear.cancel()
             self._wake()
@@ -211,3 +230,13 @@ class Inbound(caller.Asked):
 
 async def _nothing() -> Message:
     return dict(_GONE)
+
+
+async def _nowhere(_: Message) -> None:
+    raise OSError("the request is over: nothing is sent for it any more")
+
+
+async def _reached() -> None:
+    """Wait until who is to be cancelled is: to begin a call would be to send it for nobody."""
+    for _ in range(TURNS):
+        await sleep(0)

@@ -1,18 +1,18 @@
 """Who waits for an answer is listened for once it has waited a while: nearly every call is over before that is worth a task.
 
-For requests whose body, if they had one, is here: whatever the server says next is that the caller has left. One timer serves all that
-are under way, so a call costs an entry in a dictionary.
+For requests whose body, if they had one, is here: whatever the server says next is that the caller has left.
 """
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Task, TimerHandle, current_task, get_running_loop
+from asyncio import Task, current_task
 from contextvars import Token
 from math import inf
 from typing import Any, Final
 
 from fairlead import caller
 from fairlead.inbound import Receive, Scope
+from fairlead.looks import Looks
 
 LOOKED: Final = 0.05
 """Seconds between two looks. Who was under way at one and still is at the next is listened for: few, even where all are slow."""
@@ -22,7 +22,7 @@ _CALLER: Final = "fairlead.caller"
 class Watched:
     """One of them."""
 
-    __slots__ = ("_cut", "_ear", "_others", "_receive", "_task", "_token", "_watch", "seen")
+    __slots__ = ("_cut", "_ear", "_others", "_receive", "_task", "_token", "_watch")
 
     def __init__(self, watch: Watch, task: Task[Any], receive: Receive) -> None:
         self._watch = watch
@@ -31,7 +31,7 @@ class Watched:
         self._receive = receive
         self._ear: Task[None] | None = None
         self._token: Token[caller.Asked | None] | None = None
-        self._cut = self.seen = False
+        self._cut = False
 
     def begin(self, scope: Scope) -> None:
         if _CALLER in scope:
@@ -66,7 +66,7 @@ class Watched:
 
     def end(self) -> None:
         if self._ear is None:
-            self._watch.under_way.pop(self, None)
+            self._watch.leave(self)
         else:
             self._ear.cancel()
         if self._cut:  # somebody made something else of it
@@ -75,37 +75,19 @@ class Watched:
             caller.end(self._token)
 
 
-class Watch:
+class Watch(Looks):
     """All that are under way in one application, on one loop."""
 
-    __slots__ = ("_loop", "_timer", "under_way")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._loop: AbstractEventLoop | None = None
-        self._timer: TimerHandle | None = None
-        self.under_way: dict[Watched, None] = {}
+        super().__init__(LOOKED)
 
     def begin(self, scope: Scope, receive: Receive) -> Watched:
         """Listen from the look after next on. Whoever begins ends."""
-        loop = get_running_loop()
-        if loop is not self._loop:
-            self._loop, self._timer, self.under_way = loop, None, {}
-        task = current_task(loop)
+        task = current_task()
         assert task is not None, "an application runs in a task"
         watched = Watched(self, task, receive)
         watched.begin(scope)
-        self.under_way[watched] = None
-        if self._timer is None:
-            self._timer = loop.call_later(LOOKED, self._look, loop)
+        self.wait(watched)
         return watched
-
-    def _look(self, loop: AbstractEventLoop) -> None:
-        self._timer = None
-        for watched in tuple(self.under_way):
-            if not watched.seen:
-                watched.seen = True
-            else:
-                del self.under_way[watched]
-                watched.listen()
-        if self.under_way:
-            self._timer = loop.call_later(LOOKED, self._look, loop)
