@@ -13,8 +13,8 @@ demo: .venv/ready  ## three upstreams and the gateway in front of them, on loopb
 compare: .venv/ready  ## the same endpoint as the tutorials write it and with Fairlead, under the same load
 	$(BIN)/fairlead demo --compare
 
-test: .venv/ready
-	$(BIN)/python -m pytest
+test: .venv/ready  ## on each core some of them
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: .venv/ready  ## what can be told without running it: style, types, and the shape of the whole
 	$(BIN)/ruff check

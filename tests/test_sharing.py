@@ -887,6 +887,7 @@ class TestAClient:
             assert engine.closed
         await until(lambda: gate.callers == 0)
 
+    @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # pytest-xdist has a thread
     async def test_leaves_its_connection_to_the_parent_of_a_fork(self, prefix: str, gate: Gate) -> None:
         async with Shop(gate.url, prefix) as shop:
             await shop.joined()
