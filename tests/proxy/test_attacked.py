@@ -2,19 +2,23 @@
 
 import asyncio
 import gzip
+from math import inf
 
 import pytest
 
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
+from fairlead.errors import TimedOut
 from fairlead.proxy import ReverseProxy
 from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, told, valid_host
 from fairlead.proxy.framing import _named
-from fairlead.testing import script, virtual_time
-from peers import PATIENCE, answer
+from fairlead.testing import Pieces, script, virtual_time
+from peers import PATIENCE, Peer, answer, closed_port
 from proxy.proxied import Messages, noted, proxied, scope
 from proxy.proxied import told as said_to
 from served import served
+from servers import SERVERS
+from servers import serving as on
 
 BASE = "http://upstream.test"
 EVERYBODY = Trusted(("0.0.0.0/0", "::/0"))
@@ -260,3 +264,142 @@ async def test_what_is_nothing_once_its_coding_is_undone_has_no_length(method, l
         got = await world.ask(line=method + b" /x HTTP/1.1")
         assert (got.status, got.values(b"content-length"), got.body) == (200, [length], b"")
         assert got.values(b"content-encoding") == ([] if method == b"GET" else [b"gzip"])
+
+
+# A body that waits to be asked for
+
+EXPECTING = b"POST /x HTTP/1.1\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n"
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_who_was_never_asked_for_the_body_gets_no_more_answers_on_that_connection(server):
+    """What comes next may be the body or another request: read as the body, it swallowed 70,000 bytes of the others."""
+    dead = HTTPClient(f"http://127.0.0.1:{closed_port()}", max_retries=0)
+    async with dead as client, on(server, ReverseProxy(client)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(EXPECTING)
+        async with asyncio.timeout(PATIENCE):
+            said = (await reader.read()).lower()
+        assert b" 502 " in said
+        assert b"\r\nconnection: close\r\n" in said
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"method": "TRACE"}, 405),
+        ({"headers": [(b"host", b"a"), (b"via", b"1.1 fairlead")]}, 508),
+        ({"raw_path": b"/" + b"a" * 70_000}, 414),
+        ({"headers": [(b"host", b"a"), (b"expect", b"x")]}, 417),
+    ],
+)
+async def test_nor_who_was_refused(more, status):
+    async with proxied() as world:
+        got = await said_to(world.proxy, **more)
+        assert (got.status, got.values(b"connection")) == (status, [b"close"])
+        got = await said_to(world.proxy, **more, http_version="2")
+        assert (got.status, got.values(b"connection")) == (status, [])
+
+
+@virtual_time
+@pytest.mark.parametrize("version", ["1.1", "2"])
+async def test_nobody_is_asked_for_a_body_while_it_is_not_known_whether_it_is_wanted(version):
+    """To listen for who leaves was to ask."""
+    async with HTTPClient(BASE, engine=script(inf, then=200), max_retries=0, max_connections=1) as client:
+        proxy = ReverseProxy(client, timeout=Timeout(total=None, wait=5.0))
+        first = asyncio.create_task(proxy(scope(), Messages().receive, Messages().send))
+        await asyncio.sleep(0)
+        got = Messages(b"x" * 70_000)
+        asked = scope((b"expect", b"100-continue"), (b"content-length", b"70000"), method="PUT", http_version=version)
+        await proxy(asked, got.receive, got.send)
+        assert (got.status, got.asked) == (504, 0)
+        assert got.values(b"connection") == ([b"close"] if version == "1.1" else [])
+        first.cancel()
+        await asyncio.wait({first})
+        got = Messages(b"x" * 70_000)
+        await proxy(asked, got.receive, got.send)
+        assert (got.status, got.values(b"connection"), got.asked > 0) == (200, [], True)
+
+
+@virtual_time
+async def test_once_it_is_asked_for_its_caller_is_listened_for():
+    async def take(request):
+        async for _ in request.content:
+            pass
+        await asyncio.sleep(inf)
+
+    engine = script(take)
+    async with HTTPClient(BASE, engine=engine, max_retries=0) as client:
+        got = Messages(b"x" * 70_000)
+        asked = scope((b"expect", b"100-continue"), (b"content-length", b"70000"), method="PUT")
+        serving = asyncio.create_task(ReverseProxy(client)(asked, got.receive, got.send))
+        await asyncio.sleep(1.0)
+        got.left.set()
+        async with asyncio.timeout(1.0):
+            await serving
+        assert engine.open == 0
+
+
+# A caller that takes nothing
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_who_stops_reading_holds_no_connection_for_ever(server):
+    """A hundred of them, and nobody else was served."""
+
+    async def talk(line):
+        await line.request()
+        await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        while True:
+            await line.say(b"x" * 65536)
+
+    bounds = Timeout(total=None, attempt=60.0, write=0.05)
+    async with (
+        Peer(talk) as peer,
+        HTTPClient(peer.url, max_retries=0) as client,
+        on(server, ReverseProxy(client, timeout=bounds)) as port,
+    ):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET /x HTTP/1.1\r\nHost: app\r\n\r\n")
+        await peer.until(lambda: peer.accepted)
+        await peer.empty()
+        writer.transport.abort()
+
+
+class Taking(Messages):
+    """A caller that takes each chunk after so many seconds."""
+
+    def __init__(self, *seconds):
+        super().__init__()
+        self.seconds = list(seconds)
+
+    async def send(self, message):
+        await super().send(message)
+        if message.get("body"):
+            await asyncio.sleep(self.seconds.pop(0))
+
+
+@virtual_time
+async def test_a_caller_may_be_slow_but_not_stop():
+    engine = script((200, Pieces(b"a", 59.0, b"b", 59.0, b"c", b"d")), (200, Pieces(b"a", b"b", b"c")))
+    async with HTTPClient(BASE, engine=engine, max_retries=0) as client:
+        got = Taking(59.0, 59.0, 59.0, 59.0)
+        await ReverseProxy(client)(scope(), got.receive, got.send)
+        assert (got.body, got.finished) == (b"abcd", True)
+        got = Taking(59.0, inf)
+        with pytest.raises(TimedOut, match="the caller took nothing for 60 s"):
+            await ReverseProxy(client)(scope(), got.receive, got.send)
+        assert (got.body, got.finished, engine.open) == (b"ab", False, 0)
+        assert not asyncio.current_task().cancelling()
+
+
+@virtual_time
+async def test_who_is_cancelled_while_nothing_is_taken_is_cancelled():
+    async with HTTPClient(BASE, engine=script((200, Pieces(b"a", b"b"))), max_retries=0) as client:
+        got = Taking(inf)
+        serving = asyncio.create_task(ReverseProxy(client)(scope(), got.receive, got.send))
+        await asyncio.sleep(30.0)
+        serving.cancel()
+        await asyncio.wait({serving})
+        assert serving.cancelled()

@@ -22,9 +22,10 @@ from typing import Any, Final
 from fairlead.base import BaseAPIClient
 from fairlead.core import Timeout
 from fairlead.errors import ConfigError, FairleadError, ProtocolError
-from fairlead.inbound import Receive, Scope, Send
+from fairlead.inbound import App, Receive, Scope, Send
 from fairlead.message import Request
 from fairlead.proxy.back import Back
+from fairlead.proxy.expecting import expecting
 from fairlead.proxy.fields import answered
 from fairlead.proxy.forwarded import Style, Tale
 from fairlead.proxy.framing import Said, content
@@ -83,6 +84,7 @@ class ReverseProxy:
             bounds, attempt=None, read=bounds.read or bounds.attempt, write=bounds.write or bounds.attempt
         )
         self._idle = bounds.read or (bounds.alone if bounds.alone < inf else None)
+        self._taken = bounds.write or self._idle or inf
         self._buffer = buffer
         self._websockets = websockets
         self._watch = Watch()
@@ -136,8 +138,9 @@ class ReverseProxy:
         request, said, version, length = self._onward.request(scope)
         if length:
             if not 0 < length <= self._buffer or b"expect" in said:
-                upload = partial(self._upload, request, said, version, length)
-                await Listening(scope, receive, send).run(upload, scope)
+                listening = Listening(scope, receive, send)
+                upload: App = partial(self._upload, request, said, version, length)
+                await listening.run(expecting(upload, listening) if b"expect" in said else upload, scope)
                 return
             request.content = await content(receive, said, version, length, self._buffer, self._idle)
         watched = self._watch.begin(scope, receive)
@@ -177,7 +180,7 @@ class ReverseProxy:
             return
         try:
             head, length = answered(response, self._back, scope)
-            await relay(response, head, length, scope["method"], send)
+            await relay(response, head, length, scope["method"], send, self._taken)
         except CallerGone:
             return
         except Refusal as refusal:  # of a body that the upstream had answered before it ended

@@ -15,7 +15,7 @@ from fairlead.body import Upload
 from fairlead.inbound import Message, Receive
 from fairlead.proxy.forwarded import LONGEST_HOST, valid_host
 from fairlead.proxy.relay import CallerGone
-from fairlead.proxy.status import CLOSE, Refusal
+from fairlead.proxy.status import Refusal
 
 UNKNOWN: Final = -1
 Said = Mapping[bytes, Sequence[bytes]]
@@ -107,7 +107,7 @@ async def _message(receive: Receive, idle: float | None) -> Message:
         async with timeout(idle):
             message = await receive()
     except TimeoutError:
-        raise Refusal(408, "http_request_error", f"nothing more of the body came for {idle:g} s", CLOSE) from None
+        raise Refusal(408, "http_request_error", f"nothing more of the body came for {idle:g} s") from None
     if message["type"] == "http.disconnect":
         raise CallerGone
     return message

@@ -134,7 +134,8 @@ def faulty(error: FairleadError, name: str, number: str) -> tuple[int, list[Pair
 
 
 def refused(refusal: Refusal, name: str, number: str) -> tuple[int, list[Pair], bytes]:
-    """Status, fields and body for a request that goes no further. The connection ends, as its framing may be what is wrong."""
+    """Status, fields and body for a request that goes no further. The connection ends: its framing may be what is wrong, and nobody can
+    tell whether a body that was to be asked for still comes (RFC 9110 section 10.1.1)."""
     document = {
         "type": "about:blank",
         "title": _phrase(refusal.status),
@@ -144,9 +145,7 @@ def refused(refusal: Refusal, name: str, number: str) -> tuple[int, list[Pair], 
     }
     if refusal.status == HTTPStatus.NO_CONTENT:
         return refusal.status, list(refusal.fields), b""
-    fields = [(b"x-request-id", number.encode()), (b"cache-control", b"no-store"), *refusal.fields]
-    if refusal.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}:
-        fields.append(CLOSE)
+    fields = [(b"x-request-id", number.encode()), (b"cache-control", b"no-store"), *refusal.fields, CLOSE]
     return _whole(refusal.status, fields, document, proxy_status(name, refusal.error))
 
 
