@@ -413,6 +413,50 @@ async def test_and_then_read_is_what_ends_it(engine):
         assert caught.value.phase == "body"
 
 
+async def test_no_time_of_a_stream_runs_while_its_own_body_is_waited_for(engine):
+    bounds = Timeout(total=None, attempt=0.5)
+    more = asyncio.Event()
+
+    async def source() -> AsyncIterator[bytes]:
+        yield b"a"
+        await more.wait()
+        yield b"b"
+
+    async with Peer(echo) as peer:
+        call = Call(Request("POST", peer.url, content=source), bounds, stream=True)
+        sending = asyncio.create_task(engine.send(call))
+        await asyncio.wait({sending}, timeout=1.0)
+        more.set()
+        response = await sending
+        assert await response.aread() == b"ab"
+
+
+async def test_and_once_it_is_sent_the_head_has_an_attempts_time(engine):
+    async def talk(line: Line) -> None:
+        await line.request()
+
+    async with Peer(talk) as peer:
+        bounds = Timeout(total=None, attempt=0.5, read=PATIENCE)
+        with pytest.raises(AttemptTimedOut, match="waiting for the answer: no end"):
+            await engine.send(Call(Request("POST", peer.url, content=[b"x" * 100_000]), bounds, stream=True))
+        await peer.empty()
+
+
+async def test_so_has_each_piece_of_it_that_is_not_taken(engine):
+    async def talk(line: Line) -> None:
+        line.writer.transport.pause_reading()
+        await asyncio.get_running_loop().create_future()
+
+    async def source() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1 << 16)
+
+    async with Peer(talk) as peer:
+        bounds = Timeout(total=None, attempt=0.5, read=PATIENCE)
+        with pytest.raises(AttemptTimedOut, match="sending the request: no end"):
+            await engine.send(Call(Request("POST", peer.url, content=source), bounds, stream=True))
+
+
 # What is kept
 
 

@@ -84,6 +84,10 @@ class Attempt:
     def silence(self) -> None:
         """A wait for the next bytes of a stream begins."""
         streams(self.call)
+        self._anew()
+
+    def _anew(self) -> None:
+        """A wait for the peer begins that has all of an attempt's time."""
         self.started = self.call.clock()
         self._ends = ends(self.call, self.started)
 
@@ -120,6 +124,7 @@ class Attempt:
         """The body in pieces. Each must be taken within the bound for a stalled write."""
         request = self.call.request
         length, sent = declared(request), 0
+        self._sending(None)
         async with aclosing(_pieces(request)) as pieces:
             while True:
                 try:
@@ -141,12 +146,19 @@ class Attempt:
             self.fault = ConfigError(f"the body gave {given} of the {length} bytes it announced", request=request)
             raise self.fault
         if self.phase == "sending":
+            if self.call.stream:
+                self._anew()
             self.enter("head")
 
     def _sending(self, bound: Bound | None) -> None:
-        # An answer may come before the upload ended: then its phase stands.
-        if self.phase == "sending":
-            self.enter("sending", bound)
+        """A piece is being sent, or (without a bound) the next is read: no wait of a stream, which has all of an attempt's time for each."""
+        if self.phase != "sending":  # an answer may come before the upload ended: then its phase stands
+            return
+        if self.call.stream:
+            self._anew()
+            if bound is None:
+                self._ends = self.call.deadline
+        self.enter("sending", bound)
 
     # The answer
 

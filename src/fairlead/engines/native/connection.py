@@ -93,7 +93,8 @@ class Connection(BufferedProtocol):
                 self._asked = self._loop.create_future()
             self._upload = self._loop.create_task(self._send(upload, declared(request)))
             self._upload.add_done_callback(self._sent)
-            self._wait(started)
+            self._since = started
+            self._anew()
             self.transport.write(head)
         return arrived
 
@@ -279,14 +280,14 @@ class Connection(BufferedProtocol):
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
         if self.arrived is not None and not self.answer.complete:
-            self._wait(self._since)
+            self._anew()
 
     def resume_writing(self) -> None:
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
         if self.arrived is not None and not self.answer.complete:
-            self._wait(self._since)
+            self._anew()
 
     def _not_http(self) -> ProtocolError:
         if self.answer.too_large:
@@ -346,7 +347,7 @@ class Connection(BufferedProtocol):
             if error is not None:
                 self.answer.odd = "half a request was sent"
         elif error is None:
-            self._wait(self._since)
+            self._anew()
         elif isinstance(error, ConfigError) or not isinstance(error, FairleadError | asyncio.CancelledError):
             self.fail(error)
         else:
@@ -370,6 +371,15 @@ class Connection(BufferedProtocol):
             if seconds is not None and (own := self.clock() + seconds) < due:
                 due, self._bound = own, bound
         self._alarm.set(due)
+
+    def _anew(self) -> None:
+        """Another bound counts now. Until its head is here, a stream waits for its peer anew each time, and for its own body as for nobody."""
+        if not self.call.stream or self.answer.head_done:
+            self._wait(self._since)
+        elif self._upload is not None and self._writable is None:
+            self._rest()
+        else:
+            self._wait(self.clock())
 
     def _rest(self) -> None:
         """Nobody waits: only the call's deadline runs on."""
