@@ -1,4 +1,4 @@
-"""What thousands of tests made before the first of them runs stays: it is not looked through by each that collects its garbage."""
+"""What was made before a module's tests stays while they run: it is not looked through by each that collects its garbage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def pytest_xdist_auto_num_workers() -> int:
     return 0 if cores == 1 else min(cores, 4)
 
 
-def pytest_collection_finish() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _settled() -> None:
     gc.collect()
     gc.freeze()
 

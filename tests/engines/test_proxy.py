@@ -705,14 +705,14 @@ def sockets() -> int:
 
 
 def scened(scheme: str, proxy_tls: bool) -> Callable[[Cut], Any]:
-    tls = authority().server("127.0.0.1")
+    tls, trusted = authority().server("127.0.0.1"), authority().client()
 
     async def story(cut: Cut) -> None:
         before = sockets()
         async with AsyncExitStack() as stack:
             peer = await stack.enter_async_context(Peer(echo, tls=tls if scheme == "https" else None))
             middle = await stack.enter_async_context(Peer(proxy, tls=tls if proxy_tls else None))
-            options: dict[str, Any] = {"proxy": middle.url, "verify": authority().client(), "max_retries": 0}
+            options: dict[str, Any] = {"proxy": middle.url, "verify": trusted, "max_retries": 0}
             client = HTTPClient(peer.url, **options)
             await cut(client.get("/"))
             assert (await client.post("/", content=b"next")).status_code == 200

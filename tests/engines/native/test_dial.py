@@ -380,13 +380,14 @@ async def _named(stack: AsyncExitStack, tmp: Path) -> tuple[Peer, HTTPClient]:
 
 
 @lru_cache
-def _several() -> ssl.SSLContext:
-    return authority().server("several.example")
+def _several() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    return authority().server("several.example"), authority().client()
 
 
 async def _named_over_tls(stack: AsyncExitStack, tmp: Path) -> tuple[Peer, HTTPClient]:
-    peer = await stack.enter_async_context(Peer(echo, tls=_several()))
-    options: dict[str, Any] = {"verify": authority().client(), "max_retries": 0, "max_connection_age": 60.0}
+    tls, trusted = _several()
+    peer = await stack.enter_async_context(Peer(echo, tls=tls))
+    options: dict[str, Any] = {"verify": trusted, "max_retries": 0, "max_connection_age": 60.0}
     return peer, HTTPClient(f"https://several.example:{peer.port}", **options)
 
 
