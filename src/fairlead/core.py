@@ -32,11 +32,11 @@ ATTEMPT: Final = 10.0
 class Timeout:
     """How long a call may take, in seconds; None sets no bound.
 
-    `total` bounds the whole call: waits, attempts, back-off and a streamed body. `attempt` bounds one attempt (of a stream: each
-    wait for its peer, so a send that stalls, the head once its body is sent, and, without a `read`, each silence after that); left out,
-    it is `min(10 s, total)` where a retry may follow, else `total`. `connect` bounds the connection (TCP and TLS together), `read` the silence between two reads, `write` a stalled
-    send, `wait` each wait in line for a slot. A stream that begins within 10 s and may be silent for 5 min is
-    `Timeout(total=None, attempt=10.0, read=300.0)`.
+    `total` bounds the whole call: waits, attempts, back-off and a streamed body. `attempt` bounds one attempt (of a stream: the
+    wait for its head, anew when its own body is sent, and, without a `read`, each silence after it); left out, it is
+    `min(10 s, total)` where a retry may follow, else `total`. `connect` bounds the connection (TCP and TLS together), `read` the
+    silence between two reads, `write` a stalled send, `wait` each wait in line for a slot. A stream that begins within 10 s and
+    may be silent for 5 min is `Timeout(total=None, attempt=10.0, read=300.0)`.
     """
 
     total: float | None = 30.0

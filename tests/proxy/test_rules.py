@@ -18,7 +18,7 @@ from fairlead.policies import CookieJar
 from fairlead.proxy import ReverseProxy
 from fairlead.testing import Pieces, at_every_step, script, virtual_time
 from peers import PATIENCE, Crowd, Peer, answer, authority, closed_port, moment, mute
-from proxy.proxied import Messages, noted, proxied, scope, serving, told
+from proxy.proxied import Answer, Messages, noted, proxied, scope, serving, told
 
 BASE = "http://upstream.test"
 
@@ -884,6 +884,28 @@ async def test_rule_43_the_head_and_each_silence_have_a_bound_of_their_own():
     assert got.status == 504
     assert engine.open == 0
     await proxy.client.close()
+
+
+async def test_rule_43_the_time_to_the_head_begins_with_the_end_of_an_upload():
+    async def talk(line):
+        await line.body(await noted(line))
+        await line.gone()
+
+    async with proxied(talk, timeout=Timeout(total=None, attempt=0.5, read=60.0)) as world:
+        reader, writer = await world.connect()
+        writer.write(b"PUT /x HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 100000\r\n\r\nhalf")
+        await world.peer.until(lambda: world.heads)
+        reading = asyncio.create_task(reader.read())
+        done, _ = await asyncio.wait({reading}, timeout=1.0)
+        assert not done  # the caller takes its time, and more than an attempt has
+        writer.write(b"x" * (100_000 - 4))
+        async with asyncio.timeout(PATIENCE):
+            got = Answer.of(await reading)
+        assert (got.status, got.values(b"proxy-status")[0].split(b"; ")[1]) == (
+            504,
+            b"error=http_response_timeout",
+        )
+        writer.close()
 
 
 async def test_rule_44_only_what_is_safe_is_tried_again():

@@ -14,7 +14,6 @@ import re
 from asyncio import CancelledError
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any, Final
@@ -78,11 +77,6 @@ class ReverseProxy:
         self.via = via
         origin = self._check(buffer, strip)
         bounds = self._timeout = Timeout.of(timeout)
-        # While a caller sends, no time runs for the answer: its own pace is no fault of the upstream's. What has no bound of its own then
-        # has the attempt's: nobody is waited for without an end.
-        self._uploading = replace(
-            bounds, attempt=None, read=bounds.read or bounds.attempt, write=bounds.write or bounds.attempt
-        )
         self._idle = bounds.read or (bounds.alone if bounds.alone < inf else None)
         self._taken = bounds.write or self._idle or inf
         self._buffer = buffer
@@ -145,7 +139,7 @@ class ReverseProxy:
             request.content = await content(receive, said, version, length, self._buffer, self._idle)
         watched = self._watch.begin(scope, receive)
         try:
-            await self._answer(request, self._timeout, scope, send, watched)
+            await self._answer(request, scope, send, watched)
         except CancelledError:
             if not watched.left():
                 raise
@@ -157,14 +151,11 @@ class ReverseProxy:
     ) -> None:
         """With a body that is read while it is sent."""
         request.content = await content(receive, said, version, length, self._buffer, self._idle)
-        bounds = self._timeout if type(request.content) is bytes else self._uploading
-        await self._answer(request, bounds, scope, send)
+        await self._answer(request, scope, send)
 
-    async def _answer(
-        self, request: Request, bounds: Timeout, scope: Scope, send: Send, watched: Watched | None = None
-    ) -> None:
+    async def _answer(self, request: Request, scope: Scope, send: Send, watched: Watched | None = None) -> None:
         try:
-            response = await self.client.send(request, timeout=bounds, stream=True, **self._otherwise)
+            response = await self.client.send(request, timeout=self._timeout, stream=True, **self._otherwise)
             if response.status_code > HIGHEST:
                 response.close()
                 raise ProtocolError(_UNHEARD_OF, upstream=response.upstream, phase="head")
