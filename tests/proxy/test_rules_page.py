@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ ROWS = [
 ]
 
 
+@cache
 def functions(path: Path) -> set[str]:
     tests = ast.parse(path.read_text("utf-8"))
     return {node.name for node in ast.walk(tests) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
