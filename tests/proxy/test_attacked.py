@@ -266,6 +266,25 @@ async def test_what_is_nothing_once_its_coding_is_undone_has_no_length(method, l
         assert got.values(b"content-encoding") == ([] if method == b"GET" else [b"gzip"])
 
 
+@pytest.mark.parametrize("bounds", [Timeout(total=None, attempt=0.05), Timeout(total=None, attempt=60.0, write=0.05)])
+async def test_an_upstream_that_takes_nothing_is_waited_for_no_longer_than_one_that_says_nothing(bounds):
+    async def talk(line):
+        await noted(line)
+        line.writer.transport.pause_reading()
+        await asyncio.get_running_loop().create_future()
+
+    class Pouring(Messages):
+        async def receive(self):
+            return {"type": "http.request", "body": b"x" * 65536, "more_body": True}
+
+    async with proxied(talk, timeout=bounds) as world:
+        got = Pouring()
+        async with asyncio.timeout(PATIENCE):
+            await world.proxy(scope((b"content-length", b"1000000000"), method="PUT"), got.receive, got.send)
+        assert got.status == 504
+        assert world.client._under_way == 0
+
+
 # A body that waits to be asked for
 
 EXPECTING = b"POST /x HTTP/1.1\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n"
