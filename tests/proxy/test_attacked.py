@@ -194,6 +194,19 @@ async def test_without_a_host_the_way_here_counts_too(more):
         assert (await said_to(world.proxy, **asked, method="OPTIONS")).status == 204
 
 
+@pytest.mark.parametrize("version", ["2", "3"])
+async def test_a_cookie_in_crumbs_is_one_cookie(version):
+    """granian tells the fields of HTTP/2 as they come: most servers of version 1.1 read one of them, and not the rest."""
+    async with proxied() as world:
+        crumbs = ((b"cookie", b"a=1"), (b"x-a", b"1"), (b"cookie", b"b=2"), (b"cookie", b"c=3"))
+        await said_to(world.proxy, *crumbs, http_version=version)
+        assert (world.values(b"cookie"), world.values(b"x-a")) == ([b"a=1; b=2; c=3"], [b"1"])
+        await said_to(world.proxy, *crumbs[:2], http_version=version)
+        assert world.values(b"cookie") == [b"a=1"]
+        await said_to(world.proxy, (b"connection", b"cookie"), *crumbs, http_version=version)
+        assert world.values(b"cookie") == []
+
+
 # Answers
 
 

@@ -110,6 +110,14 @@ class Inward:
                 del said[name]
 
 
+def one_cookie(pairs: list[Pair]) -> list[Pair]:
+    """The fields with all of `Cookie` in one: HTTP/2 and 3 may split it, and version 1.1 has it once (RFC 9113 section 8.2.3)."""
+    crumbs = [value for name, value in pairs if name == b"cookie"]
+    if len(crumbs) < 2:
+        return pairs
+    return [*[pair for pair in pairs if pair[0] != b"cookie"], (b"cookie", b"; ".join(crumbs))]
+
+
 _USUAL: Final = [b"keep-alive"]
 _FRAMING: Final = frozenset(b"host content-length transfer-encoding connection via max-forwards expect".split())
 """What says where the message ends and where it has been: to name it hides nothing."""

@@ -15,7 +15,7 @@ from fairlead.headers import Headers, Pair
 from fairlead.inbound import Scope
 from fairlead.keywords import default_headers
 from fairlead.message import Request
-from fairlead.proxy.fields import Inward, Verdicts
+from fairlead.proxy.fields import Inward, Verdicts, one_cookie
 from fairlead.proxy.forwarded import Tale
 from fairlead.proxy.framing import Said, framed, host
 from fairlead.proxy.status import Refusal
@@ -64,7 +64,7 @@ class Onward:
         if (version := VERSIONS.get(scope.get("http_version", "1.1"))) is None:
             raise Refusal(505, "http_request_error", "a version of HTTP that is not passed on")
         name = host(said, version)
-        pairs = inward.kept
+        pairs = inward.kept if version[:1] == "1" else one_cookie(inward.kept)
         plain = name and (len(said) == 1 or (len(said) == 2 and b"connection" in said))
         if not plain:
             self._travelled(method, said, pairs)
