@@ -10,10 +10,12 @@ from typing import Any
 
 import uvicorn
 
-from peers import PATIENCE
+from peers import PATIENCE, moment
 
 
 class _Server(uvicorn.Server):
+    """Ends as soon as it is told to: uvicorn's own looks for that every tenth of a second, and when it has nobody left waits another."""
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
@@ -21,6 +23,18 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await moment()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        await self.lifespan.shutdown()
 
 
 @asynccontextmanager
