@@ -30,7 +30,7 @@ from fairlead.proxy.forwarded import Style, Tale
 from fairlead.proxy.framing import Said, content
 from fairlead.proxy.onward import Onward
 from fairlead.proxy.relay import CallerGone, Listening, relay
-from fairlead.proxy.status import CLOSE, Refusal, faulty, refused, request_id, say
+from fairlead.proxy.status import CLOSE, Refusal, break_off, faulty, refused, request_id, say
 from fairlead.proxy.watch import Watch, Watched
 from fairlead.proxy.websocket import SOCKETS, WebSockets, as_get, deny, relay_websocket
 from fairlead.url import Origin
@@ -174,8 +174,12 @@ class ReverseProxy:
             await relay(response, head, length, scope["method"], send, self._taken)
         except CallerGone:
             return
-        except Refusal as refusal:  # of a body that the upstream had answered before it ended
-            raise FairleadError(refusal.detail, request=request, phase="sending") from None
+        except (FairleadError, Refusal) as error:
+            response.close()
+            await break_off(send)
+            if isinstance(error, Refusal):  # of a body that the upstream had answered before it ended
+                raise FairleadError(error.detail, request=request, phase="sending") from None
+            raise
         finally:
             response.close()
 

@@ -18,14 +18,20 @@ from starlette.types import Receive, Scope, Send
 
 from fairlead.body import Upload
 from fairlead.engines.coding import accepted
-from fairlead.errors import ConfigError
+from fairlead.errors import ConfigError, ProtocolError
 from fairlead.headers import Pair
 from fairlead.message import Response
+from fairlead.proxy.app import HIGHEST
 from fairlead.proxy.fields import answered, decoded, outward
 from fairlead.proxy.relay import BODILESS, CallerGone, Listening, relay
+from fairlead.proxy.status import break_off
 from fairlead.stream import Stream
 
+TAKEN: Final = 60.0
+"""Seconds in which a caller must take a chunk, as with a whole proxy: it would else hold the stream's slot for as long as it likes."""
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_ADDED: Final = frozenset((b"set-cookie", b"vary", b"link", b"server-timing"))
+"""Fields that are sent beside those of the same name: each says something more."""
 
 
 def passthrough(
@@ -54,6 +60,9 @@ def whole(response: Response, *, background: BackgroundTask | None = None) -> An
         if content and not any(name == b"content-type" for name, _ in head):
             head.append((b"content-type", b"application/octet-stream"))
         answer.body = content
+    elif any(name == b"content-encoding" for name, _ in head):
+        # A GET would be told of the content without its coding, and of that nobody knows the length.
+        head = [pair for pair in decoded(head, b"") if pair[0] != b"content-length"]
     answer.raw_headers = _told(head)
     return answer
 
@@ -67,7 +76,7 @@ def _told(head: list[Pair]) -> list[Pair]:
 
 
 class Passthrough(Answer):
-    """A Starlette response. Headers and cookies set on it are sent beside the upstream's."""
+    """A Starlette response. Headers set on it replace the upstream's; cookies are sent beside its own, and so is what can be said twice."""
 
     def __init__(self, stream: AbstractAsyncContextManager[Response], background: BackgroundTask | None = None) -> None:
         if not hasattr(stream, "__aenter__"):
@@ -95,6 +104,7 @@ class Passthrough(Answer):
             await self.background()
         if error is not None:
             # Part of the answer is out: only a broken connection tells the caller that the rest is missing.
+            await break_off(send)
             raise error
 
     def _fit(self, scope: Scope, listening: Listening) -> None:
@@ -103,8 +113,13 @@ class Passthrough(Answer):
             return
         request = self._stream.request
         if request.headers.get("accept-encoding") == _ours():
-            codings = [value for name, value in scope["headers"] if name == b"accept-encoding"]
-            request = request.with_header("Accept-Encoding", b", ".join(codings).decode("latin-1") or "identity")
+            codings = b", ".join([value for name, value in scope["headers"] if name == b"accept-encoding"]).decode(
+                "latin-1"
+            )
+            # Some servers let through what no field may hold, and it would be an error of ours.
+            request = request.with_header(
+                "Accept-Encoding", codings if codings and codings.isprintable() else "identity"
+            )
         if isinstance(upload := request.content, Upload):
             listening.held = True
             request = request.replace()
@@ -115,10 +130,16 @@ class Passthrough(Answer):
 
     async def _relay(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._stream as response:
-            self.status_code = response.status_code
+            self.status_code = status = response.status_code
+            if status > HIGHEST:
+                fault = f"what came back is not valid HTTP: a status above {HIGHEST}"
+                raise ProtocolError(fault, request=response.request, upstream=response.upstream, phase="head")
             head, length = answered(response)
+            if own := self.raw_headers:
+                replaced = {name.lower() for name, _ in own} - _ADDED
+                head = [*[pair for pair in head if pair[0] not in replaced], *own]
             self._started = True
-            await relay(response, _told(head) + self.raw_headers, length, scope["method"], send)
+            await relay(response, _told(head), length, scope["method"], send, TAKEN)
 
 
 async def _read(upload: Upload, listening: Listening) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import uuid
+from asyncio import timeout
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import suppress
 from errno import EHOSTUNREACH, ENETUNREACH
@@ -42,6 +43,8 @@ _LATE: Final = {
 }
 
 
+BREAKING: Final = 1.0
+"""Seconds that whoever stands in between has to hear that an answer is broken."""
 CLOSE: Final = (b"connection", b"close")
 """Beside an answer after which nobody can tell where the next request begins."""
 
@@ -171,3 +174,15 @@ async def say(send: Send, status: int, fields: list[Pair], body: bytes, *, head:
     with suppress(OSError):
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": b"" if head else body})
+
+
+async def break_off(send: Send) -> None:
+    """Said before the exception that ends half an answer, so that nobody in between ends it well.
+
+    Starlette's `BaseHTTPMiddleware` takes whatever ends what is below it for the answer's own end. Only after a file it adds none, and a file
+    goes through any number of them; no server sends one when a body has begun, and each breaks the connection instead.
+    """
+    with suppress(Exception):
+        async with timeout(BREAKING):
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            await send({"type": "http.response.pathsend", "path": "", "body": b""})
