@@ -356,7 +356,7 @@ def test_clients_of_one_name_are_told_apart_and_one_without_an_address_is_not_as
     two = HTTPClient("http://a.test/y", engine=script(200))
     app = FastAPI(lifespan=lifespan(one, two, HTTPClient(engine=script())))
     with TestClient(app) as caller:
-        assert list(caller.get("/health").json()["services"]) == ["a.test", "a.test (http://a.test/y)"]
+        assert list(caller.get("/health").json()["services"]) == ["a.test", "a.test (2)"]
 
 
 class Own:

@@ -79,7 +79,8 @@ def problem(error: FairleadError, request_id: str) -> tuple[int, dict[str, str],
     status, seconds = verdict(error)
     fields = {"Cache-Control": "no-store", "X-Request-ID": request_id}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        fields["Retry-After"] = str(max(1, math.ceil(seconds or 0.0)))
+        known = seconds if seconds is not None and math.isfinite(seconds) else 0.0
+        fields["Retry-After"] = str(max(1, math.ceil(known)))
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

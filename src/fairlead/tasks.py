@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from inspect import iscoroutine
 from typing import Any
 
-from fairlead.errors import ConnectFailed, FairleadError
+from fairlead.errors import CircuitOpen, ConnectFailed, FairleadError
 from fairlead.message import Response
 
 
@@ -46,6 +46,7 @@ def never_run(awaitables: Iterable[Any]) -> None:
 
 def safe(error: BaseException) -> str:
     """The error as anyone may read it: our own message, but for an address, which is nobody else's business; of any other, its class."""
-    if isinstance(error, ConnectFailed):
-        return error.default
-    return error.message if isinstance(error, FairleadError) else type(error).__name__
+    if not isinstance(error, FairleadError):
+        return type(error).__name__
+    message = error.message
+    return error.default if isinstance(error, CircuitOpen | ConnectFailed) or "://" in message else message

@@ -71,8 +71,12 @@ def named(clients: list[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for client in {id(one): one for one in clients}.values():
         if hasattr(client, "health_check") and (getattr(client, "base_url", True) or client.health_path):
-            name = str(getattr(client, "name", type(client).__name__))
-            found[name if name not in found else f"{name} ({client.base_url})"] = client
+            name = called = str(getattr(client, "name", type(client).__name__))
+            number = 1
+            while called in found:  # by a number, as an address is nobody else's business, and may hold a secret
+                number += 1
+                called = f"{name} ({number})"
+            found[called] = client
     return found
 
 

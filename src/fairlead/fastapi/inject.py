@@ -39,8 +39,14 @@ class Named(params.Depends):
     def __init__(self, name: str, *, dependency: Any = None, **rest: Any) -> None:
         if not isinstance(name, str):
             raise ConfigError(f"Named({name!r}): pass the name= of a client")
-        # FastAPI makes a copy, whose dependency is the class that the parameter is annotated with.
-        super().__init__(**rest, dependency=provide(dependency, name) if isinstance(dependency, type) else dependency)
+        # FastAPI makes a copy, whose dependency is the class that the parameter is annotated with; and copies of that one.
+        if isinstance(dependency, type):
+            dependency = provide(dependency, name)
+        elif dependency is not None and not isinstance(dependency, Provider):
+            raise ConfigError(
+                f"Named({name!r}) of {dependency!r}: annotate with one class, as in Annotated[Weather, Named({name!r})]"
+            )
+        super().__init__(**rest, dependency=dependency)
         object.__setattr__(self, "name", name)
 
 

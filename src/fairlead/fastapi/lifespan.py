@@ -7,7 +7,9 @@ from asyncio import get_running_loop, wait
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from math import inf
-from typing import Any
+from typing import Any, Final
+
+from starlette.applications import Starlette
 
 from fairlead.base import DRAIN, BaseAPIClient
 from fairlead.errors import ConfigError, FairleadError
@@ -19,10 +21,13 @@ from fairlead.fastapi.vitals import failure, sending, watch
 from fairlead.offload import close as close_offload
 from fairlead.policies.deadline import HEADER
 from fairlead.settings import make
+from fairlead.tasks import never_run
 from fairlead.url import shown
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
 Chosen = Iterable[type | str]
+
+_LIFESPAN: Final = "decorate an async generator with @asynccontextmanager"
 
 
 def lifespan(
@@ -45,6 +50,8 @@ def lifespan(
     handler of errors that is there stays.
     """
     for place, client in enumerate(clients):
+        if isinstance(client, Starlette):
+            raise ConfigError("lifespan=lifespan is not called: say what it opens, as in lifespan=lifespan(Weather)")
         if not callable(client) and not hasattr(client, "__aenter__"):
             raise ConfigError(
                 f"lifespan(): clients[{place}] is {client!r}: pass a class, a client, or a function that makes one"
@@ -52,6 +59,8 @@ def lifespan(
     given: Any = drain
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < inf:
         raise ConfigError(f"lifespan(): drain={given!r} is not a number of seconds from 0 on")
+    if then is not None and not callable(then):
+        raise ConfigError(f"lifespan(): then={then!r} is no lifespan: pass a function of the application, {_LIFESPAN}")
     needed = _chosen("required", required)
     asked = None if eager is True else _chosen("eager", () if eager is False else eager)
 
@@ -81,8 +90,7 @@ def lifespan(
             live.required = [*before, *live.picked(needed, "required", absent)]
             stack.callback(setattr, live, "required", before)
             await _well(live, list(live) if asked is None else live.picked(asked, "eager", absent))
-            own = asynccontextmanager(then) if inspect.isasyncgenfunction(then) else then
-            state = await stack.enter_async_context(own(app)) if own is not None else None
+            state = await stack.enter_async_context(_entered(then, app)) if then is not None else None
             try:
                 yield {**live.names(), **(state or {}), KEY: live}
             finally:
@@ -95,6 +103,16 @@ def _chosen(argument: str, told: Any) -> tuple[Any, ...]:
     if isinstance(told, str | type) or not isinstance(told, Iterable):
         raise ConfigError(f"lifespan(): {argument}={told!r} is no list of classes and names: write {argument}=[...]")
     return tuple(told)
+
+
+def _entered(then: Lifespan, app: Any) -> AbstractAsyncContextManager[Mapping[str, Any] | None]:
+    own = asynccontextmanager(then) if inspect.isasyncgenfunction(then) else then
+    made: Any = own(app)
+    if not hasattr(made, "__aenter__"):
+        never_run([made])
+        raise ConfigError(f"lifespan(): then={then!r} made {type(made).__name__}, which cannot be entered: {_LIFESPAN}")
+    entered: AbstractAsyncContextManager[Mapping[str, Any] | None] = made
+    return entered
 
 
 async def _made(client: Any) -> Any:

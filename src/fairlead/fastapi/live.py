@@ -87,7 +87,10 @@ class Live(list[Any]):
             raise ConfigError(f"{len(found)} clients are a {kind}{called}: {mend}, or make a subclass for each")
         if not found:
             if name is None:
-                raise ConfigError(f"{kind} is not open: add it to FastAPI(lifespan=lifespan({kind}))")
+                raise ConfigError(
+                    f"{kind} is not open: add it to FastAPI(lifespan=lifespan({kind})), of the outermost application; "
+                    "in a test, `with TestClient(app)` starts that"
+                )
             names = dict.fromkeys(str(getattr(one, "name", kind)) for one in self if isinstance(one, client))
             others = ", ".join(repr(one) for one in names) or "none"
             raise ConfigError(
