@@ -54,6 +54,27 @@ def test_an_address_of_version_4_in_one_of_version_6_is_that_address():
     assert not Trusted(()).believes("10.0.0.1")
 
 
+@pytest.mark.parametrize(
+    ("prefix", "believed"),
+    [
+        (b"/outer", "/outer"),
+        (b"/a%20b/c.d/", "/a%20b/c.d"),
+        (b"//evil.example", ""),
+        (b"/a//b", ""),
+        (b"/\\evil.example", ""),
+        (b"/../admin", ""),
+        (b"/a/%2E%2e", ""),
+        (b"/a?b", ""),
+        (b"/a#b", ""),
+        (b"/<script>", ""),
+        (b"evil.example", ""),
+        (b"/", ""),
+    ],
+)
+def test_a_prefix_is_a_plain_path(prefix, believed):
+    assert heard(x_forwarded_prefix=[prefix]).prefix == believed
+
+
 def test_of_a_list_what_was_said_of_the_client_counts():
     said = heard(x_forwarded_for=[b"6.6.6.6, 203.0.113.9, 10.0.0.2"], x_forwarded_proto=[b"ftp, https, http"])
     assert (said.hops[0], said.scheme) == ("203.0.113.9", "https")

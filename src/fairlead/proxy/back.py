@@ -26,7 +26,6 @@ _BOUND: Final = re.compile(rb";\s*(?:path\s*=\s*/[^;\s]|domain\s*=)", re.IGNOREC
 """Of a cookie: that it is for one path or one domain. Most are for "/", and for whoever sent them."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]").search
 """What some readers leave out, who then read another address than the one that was looked at."""
-_PREFIX: Final = re.compile(r"(?:/[\w.~!$&'()*+,;=:@%-]+)*", re.ASCII).fullmatch
 _WHOLE: Final = ("", "/", "?", "#")
 """What a segment of a path ends before."""
 
@@ -72,8 +71,7 @@ class Back:
         if self._tale.trusted.believes(peer):
             known = told(peer, scope["scheme"], host, said, self._tale.trusted)
             host = known.host
-            # What is no plain path is nobody's prefix, and one may be known here already, by `root_path=`.
-            if _PREFIX(known.prefix) is not None and known.prefix != scope.get("app_root_path", root).rstrip("/"):
+            if known.prefix != scope.get("app_root_path", root).rstrip("/"):  # which may be known here already
                 outer = known.prefix
         return outer + quote(root.rstrip("/"), safe="/!$&'()*+,;=:@"), host
 

@@ -29,7 +29,10 @@ LONGEST_HOST: Final = 262
 """Bytes: a name has 255 at most (RFC 1035 section 2.3.4), and a port behind it. What is remembered of a host is bounded by this."""
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]{0,5})?").fullmatch
-_PREFIX: Final = re.compile(r"/[!-~]*").fullmatch
+_PREFIX: Final = re.compile(
+    r"(?:/(?!(?:\.|%2e){1,2}(?:/|$))[\w.~!$&'()*+,;=:@%-]+)*/?", re.ASCII | re.IGNORECASE
+).fullmatch
+"""A plain path. One that begins with two slashes would make another host of every address that is built of it."""
 _SAFE: Final = re.compile(r"[\w.:%-]{1,255}", re.ASCII).fullmatch
 _TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII).fullmatch
 # Nothing of it is read twice (`*+`): whoever asks may have written all of it.
