@@ -316,7 +316,7 @@ def plain(server: str) -> Callable[[int], AbstractAsyncContextManager[int]]:
         clients: list[httpx.AsyncClient] = []
 
         def make(address: str) -> App:
-            client = httpx.AsyncClient(base_url=f"http://{address}:{port}", timeout=5)
+            client = httpx.AsyncClient(base_url=f"http://{address}:{port}", timeout=PATIENCE, verify=False)
             clients.append(client)
 
             async def app(scope: Any, receive: Any, send: Any) -> None:
