@@ -2,17 +2,19 @@
 
 import asyncio
 import gzip
+from contextlib import asynccontextmanager, suppress
 from math import inf
 
 import pytest
 
+from fairlead.asgi import Caller
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
-from fairlead.errors import TimedOut
+from fairlead.errors import FairleadError, TimedOut
 from fairlead.proxy import ReverseProxy
 from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, told, valid_host
 from fairlead.proxy.framing import _named
-from fairlead.testing import Pieces, script, virtual_time
+from fairlead.testing import Pieces, VirtualLoop, at_every_await, at_every_step, script, virtual_time
 from peers import PATIENCE, Peer, answer, closed_port
 from proxy.proxied import Messages, noted, proxied, scope
 from proxy.proxied import told as said_to
@@ -435,3 +437,106 @@ async def test_who_is_cancelled_while_nothing_is_taken_is_cancelled():
         serving.cancel()
         await asyncio.wait({serving})
         assert serving.cancelled()
+
+
+# Ended anywhere
+
+UPLOADS = {
+    "small": (scope((b"content-length", b"6"), method="PUT"), (b"abc", b"def")),
+    "in chunks": (scope((b"transfer-encoding", b"chunked"), method="POST"), (b"abc", b"def")),
+    "large": (scope((b"content-length", b"200000"), method="POST"), (b"x" * 100_000, b"x" * 100_000)),
+    "expected": (
+        scope((b"content-length", b"6"), (b"expect", b"100-continue"), method="POST"),
+        (b"abc", b"def"),
+    ),
+    "HTTP/2": (scope(method="POST", http_version="2"), (b"abc", b"def")),
+}
+
+
+class Slow(Messages):
+    """A caller and a server that take their time."""
+
+    async def receive(self):
+        await asyncio.sleep(0.06)
+        return await super().receive()
+
+    async def send(self, message):
+        await asyncio.sleep(0.02)
+        await super().send(message)
+
+
+@asynccontextmanager
+async def nothing_is_left(around):
+    """A proxy whose upstream is busy once: of whatever becomes of a call, nothing is left."""
+    engine = script(0.1, 503, 0.1, (200, Pieces(b"one", 0.1, b"two", b"three")), then=200)
+    client = HTTPClient(BASE, engine=engine, retry_delay=0.01, max_connections=2)
+    proxy = ReverseProxy(client)
+    yield around(proxy)
+    for _ in range(8):
+        await asyncio.sleep(0)  # who listened is told
+    (slots,) = [state for (kind, _), state in client.upstream.states.items() if kind == "ConcurrencyLimit"]
+    assert (engine.open, client._under_way, slots.taken, slots.waiting) == (0, 0, 0, 0)
+    assert not proxy._watch.under_way
+    await client.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("around", [lambda app: app, Caller], ids=["alone", "in Caller"])
+@pytest.mark.parametrize("kind", UPLOADS)
+def test_an_upload_that_is_ended_anywhere_leaves_nothing(kind, around):
+    asked, body = UPLOADS[kind]
+
+    async def story(cut):
+        async with nothing_is_left(around) as app:
+            got = Slow(*body)
+            await cut(app(dict(asked), got.receive, got.send))
+            assert [message["type"] for message in got.sent].count("http.response.start") <= 1
+
+    assert at_every_step(story) > 15
+    assert at_every_await(story, loop_factory=VirtualLoop) > 20
+
+
+@pytest.mark.parametrize("around", [lambda app: app, Caller], ids=["alone", "in Caller"])
+@pytest.mark.parametrize("kind", UPLOADS)
+def test_an_upload_whose_caller_leaves_anywhere_leaves_nothing(kind, around):
+    asked, body = UPLOADS[kind]
+
+    async def story(cut):
+        async with nothing_is_left(around) as app:
+            got, answered = Slow(*body), asyncio.Event()
+
+            async def leave():
+                try:
+                    await answered.wait()
+                finally:
+                    got.coming.clear()
+                    got.left.set()
+
+            leaving = asyncio.create_task(cut(leave()))
+            with suppress(FairleadError):  # half an answer is broken off
+                await app(dict(asked), got.receive, got.send)
+            answered.set()
+            await leaving
+
+    assert at_every_step(story) > 15
+
+
+@pytest.mark.parametrize("kind", UPLOADS)
+def test_of_real_connections_none_is_left_either(kind):
+    asked, body = UPLOADS[kind]
+
+    async def talk(line):
+        while await line.request() is not None:
+            await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", b"defghi")
+
+    async def story(cut):
+        async with Peer(talk) as peer, HTTPClient(peer.url, max_retries=0) as client:
+            got = Messages(*body)
+            proxy = ReverseProxy(client)
+            await cut(proxy(dict(asked), got.receive, got.send))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            idle = sum(map(len, client.engine._idle.values()))
+            assert (len(client.engine._open), client._under_way) == (idle, 0)
+
+    assert at_every_step(story, real=True) > 15
