@@ -130,6 +130,8 @@ def test_it_may_call_itself_what_it_is_called():
     assert told("http://app/app/x", preserve_host=True) == "/api/x"
     assert told("https://APP:443/app/x", preserve_host=True) == "/api/x"
     assert told("http://elsewhere.test/app/x", preserve_host=True) == "http://elsewhere.test/app/x"
+    before = (b"x-forwarded-host", b"shop.example")
+    assert told("http://app/app/x", before, preserve_host=True, trusted=("192.0.2.7",)) == "/api/x"
     own = {"Host": "shop.internal"}
     assert told("http://shop.internal/app/x", own=own) == "/api/x"
     assert told("http://app/app/x", own=own, preserve_host=True) == "http://app/app/x"

@@ -49,10 +49,10 @@ class Back:
     def __call__(self, name: bytes, value: bytes, scope: Scope) -> bytes:
         if name == b"set-cookie" and _BOUND(value) is None:
             return value
-        prefix, host = self._seen(scope)
+        prefix, host, seen = self._seen(scope)
         text = value.decode("latin-1")
         if name == b"set-cookie":
-            text = self._cookie(text, prefix, host)
+            text = self._cookie(text, prefix, seen)
         elif name == b"refresh":
             if (found := _REFRESH.fullmatch(text)) is not None:
                 text = found[1] + self._address(found[2], prefix, host)
@@ -60,20 +60,19 @@ class Back:
             text = self._address(text, prefix, host)
         return text.encode("latin-1")
 
-    def _seen(self, scope: Scope) -> tuple[str, str]:
-        """The path that the proxy stands at, and the host that it is asked by, as its caller sees them."""
+    def _seen(self, scope: Scope) -> tuple[str, str, str]:
+        """The path that the proxy stands at, as its caller sees it; the host that it is asked by, here and by that caller."""
         said = Inward(scope["headers"], _verdicts).said
         host = said[b"host"][0].strip(b" \t").decode("latin-1") if b"host" in said else ""
-        root: str = scope.get("root_path", "")
-        outer = ""
+        seen, outer, root = host, "", scope.get("root_path", "")
         client = scope.get("client")
         peer = client[0] if client is not None else None
         if self._tale.trusted.believes(peer):
             known = told(peer, scope["scheme"], host, said, self._tale.trusted)
-            host = known.host
+            seen = known.host
             if known.prefix != scope.get("app_root_path", root).rstrip("/"):  # which may be known here already
                 outer = known.prefix
-        return outer + quote(root.rstrip("/"), safe="/!$&'()*+,;=:@"), host
+        return outer + quote(root.rstrip("/"), safe="/!$&'()*+,;=:@"), host, seen
 
     def _address(self, text: str, prefix: str, host: str) -> str:
         if _CONTROL(text) is not None:
@@ -111,24 +110,24 @@ class Back:
                 return moved if moved[:1] == "/" else f"/{moved}"
         return None
 
-    def _cookie(self, text: str, prefix: str, host: str) -> str:
+    def _cookie(self, text: str, prefix: str, seen: str) -> str:
         """A cookie that comes back: of the path that its caller sees, and of no host that its caller does not ask."""
         first, *attributes = text.split(";")
         kept = [first]
         for attribute in attributes:
             name, _, given = attribute.partition("=")
             kind, said = name.strip().lower(), given.strip()
-            if kind == "domain" and self._refused(said.lower().removeprefix("."), host):
+            if kind == "domain" and self._refused(said.lower().removeprefix("."), seen):
                 continue
             # "/" is everywhere, here as there: moved, it would be hidden from others whom it may be meant for.
             moved = self._moved(said, prefix) if kind == "path" and said[:1] == "/" and said != "/" else None
             kept.append(attribute if moved is None else f"{name}={moved}")
         return ";".join(kept)
 
-    def _refused(self, domain: str, host: str) -> bool:
+    def _refused(self, domain: str, seen: str) -> bool:
         """Whether a cookie's domain is the upstream's own host, and not one that the caller's is in: nobody would keep it."""
-        seen = _origin("http", host).host
-        within = seen == domain or seen.endswith(f".{domain}")
+        host = _origin("http", seen).host
+        within = host == domain or host.endswith(f".{domain}")
         return not within and any(own.host == domain for own in self._names)
 
 
