@@ -1,6 +1,7 @@
 """A caller who leaves at the worst moment: calls that are about to begin, tasks between, requests that are over."""
 
 import asyncio
+import threading
 from contextlib import suppress
 
 import anyio
@@ -8,9 +9,11 @@ import pytest
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from calls import now
+from fairlead import inbound
 from fairlead.asgi import Caller
 from fairlead.gather import gather
 from fairlead.testing import virtual_time
+from peers import PATIENCE
 from test_asgi import GONE, Browser, alone, leaves, left, ok, shop
 
 
@@ -197,3 +200,30 @@ async def test_what_is_sent_for_a_request_that_is_over_is_told_so():
     with pytest.raises(OSError, match="the request is over"):
         await kept[0]({"type": "http.response.body", "body": b"more"})
     assert alone()
+
+
+async def test_a_thread_may_call_in_the_moment_in_which_its_request_ends(monkeypatch):
+    here = asyncio.get_running_loop()
+    asks, over = threading.Event(), threading.Event()
+
+    def which():
+        loop = asyncio.get_running_loop()
+        if loop is not here:
+            asks.set()
+            assert over.wait(PATIENCE)
+        return loop
+
+    async def elsewhere():
+        async with shop(200) as client:
+            return (await client.get("/")).status_code
+
+    async def app(scope, receive, send):
+        threads.append(asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere())))
+        assert await asyncio.to_thread(asks.wait, PATIENCE)
+        await ok(send)
+
+    threads = []
+    monkeypatch.setattr(inbound, "get_running_loop", which)
+    await Browser().asks(app)
+    over.set()
+    assert await threads[0] == 200

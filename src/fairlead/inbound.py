@@ -42,14 +42,15 @@ _CLOSED: Final = (
 class Inbound(caller.Asked):
     """One request that an application answers in `task`, and what its outbound calls inherit of it."""
 
-    __slots__ = ("_calls", "_cut", "_ear", "_gone", "_held", "_looks", "_reads", "_receive", "_room", "_send", "_size", "_soon", "_started", "_task", "_turns", "_watched")  # fmt: skip
+    __slots__ = ("_calls", "_cut", "_ear", "_gone", "_held", "_looks", "_loop", "_reads", "_receive", "_room", "_send", "_size", "_soon", "_started", "_task", "_turns", "_watched")  # fmt: skip
 
     def __init__(
         self, due: float, task: Task[Any], receive: Receive, send: Send, looks: Looks, watched: bool = True
     ) -> None:
         self.deadline = due
         self.outer = None
-        self.clock = task.get_loop().time
+        self._loop = loop = task.get_loop()
+        self.clock = loop.time
         self._receive = receive
         self._send = send
         self._task = task
@@ -90,7 +91,7 @@ class Inbound(caller.Asked):
 
     async def carry(self, send: core.Send, call: Call) -> Response:
         # A thread that answers this request may have a loop of its own: only on the request's may its task be touched.
-        if not self._watched or get_running_loop() is not self._task.get_loop():
+        if not self._watched or get_running_loop() is not self._loop:
             if self._cut:
                 await _reached()
             return await send(call)
