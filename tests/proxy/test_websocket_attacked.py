@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -12,12 +13,15 @@ from websockets.frames import Close, Frame, Opcode
 from fairlead import HTTPClient
 from fairlead.errors import ProtocolError
 from fairlead.message import Request
-from fairlead.proxy import ReverseProxy
+from fairlead.policies import CircuitBreaker, ConcurrencyLimit
+from fairlead.policies.circuit import verdict
+from fairlead.proxy import ReverseProxy, conversation
 from fairlead.proxy.conversation import _exceeds
 from fairlead.proxy.frames import Messages
 from fairlead.proxy.websocket import WebSockets, deny
+from fairlead.testing import at_every_await, at_every_step
 from peers import PATIENCE, Peer, answer, moment
-from proxy.sockets import Client, Upstream, Wire, echoing, proxied, upstream
+from proxy.sockets import Client, Upstream, Wire, echoing, key_of, proxied, upstream
 from served import served
 from servers import SERVERS, serving
 
@@ -87,6 +91,38 @@ async def test_a_close_in_the_midst_of_a_message_is_how_the_upstream_ended_it():
     async with proxied(upstream(closing)) as (client, _, _):
         await client.until("websocket.close")
     assert (client.heard, client.closed) == ([], (4001, "bye"))
+
+
+async def test_a_conversation_is_a_good_probe_from_its_101_on_and_its_end_is_no_failure():
+    async def talk(line):
+        if line.peer.accepted == 1:
+            line.reset()
+            return
+        socket = Upstream(line)
+        await socket.agree()
+        await socket.frame()
+        line.reset()
+
+    policies = CircuitBreaker(consecutive=1, open_for=0.01, random=lambda: 0.0), ConcurrencyLimit()
+    async with asyncio.timeout(PATIENCE), Peer(talk) as peer, HTTPClient(peer.url, policies=policies) as api:
+        app = ReverseProxy(api, websockets=WebSockets(ping_interval=None))
+        lost = Client()
+        await app(lost.scope, lost.receive, lost.send)
+        assert (lost.sent[0]["status"], verdict(api.upstream)) == (502, "open")
+        while True:
+            client = Client()
+            task = asyncio.create_task(app(client.scope, client.receive, client.send))
+            await client.changed.wait()
+            if client.sent[0]["type"] == "websocket.accept":
+                break
+            assert client.sent[0]["status"] == 503
+            await task
+            await moment()
+        assert verdict(api.upstream) == "closed"
+        client.say("go")
+        await task
+        assert client.closed[0] == 1011
+        assert verdict(api.upstream) == "closed"
 
 
 def refusing(*fields, status=b"401 Unauthorized", body=b"no"):
@@ -174,6 +210,50 @@ class TestRefusals:
         assert client.sent[0]["status"] == 502
         (finished,) = [one for one in heard if type(one).__name__ == "Finished"]
         assert isinstance(finished.error, ProtocolError)
+
+
+async def asked_for(cut, *, how):
+    """One handshake whose application is cut, whatever it is answered."""
+    client = Client()
+
+    async def talk(line):
+        if (seen := await line.head()) is None:
+            return
+        agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        if how == "refused":
+            await line.say(answer(bytes(100_000), status=b"403 Forbidden"))
+        elif how == "agreed to something else":
+            await line.say(agreed + b"Sec-WebSocket-Accept: AAAA\r\n\r\n")
+        elif how == "dropped":
+            line.reset()
+        else:
+            key = key_of(seen.get(b"sec-websocket-key"))
+            await line.say(
+                agreed + b"Sec-WebSocket-Accept: " + key + b"\r\n\r\n" + raw(Opcode.TEXT, b"x") + raw(Opcode.CLOSE, BYE)
+            )
+
+    async with asyncio.timeout(PATIENCE), Peer(talk) as peer, HTTPClient(peer.url, max_retries=0) as api:
+        await cut(ReverseProxy(api)(client.scope, client.receive, client.send))
+        slots = api.upstream.states.get(("ConcurrencyLimit", "default"))
+        assert slots is None or slots.taken == 0
+        assert api._under_way == 0
+        left = asyncio.all_tasks() - peer.tasks - {asyncio.current_task()}
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not {task for task in left if not task.done()}
+
+
+@pytest.mark.parametrize("how", ["refused", "agreed to something else", "dropped", "ended at once"])
+class TestTorture:
+    @pytest.fixture(autouse=True)
+    def _at_once(self, monkeypatch):
+        monkeypatch.setattr(conversation, "CLOSING", 0.01)
+
+    def test_a_cancellation_at_any_step_of_a_handshake_leaves_nothing(self, how):
+        assert at_every_step(partial(asked_for, how=how), real=True) > 20
+
+    def test_whatever_happens_at_any_await_of_it_leaves_nothing(self, how):
+        assert at_every_await(partial(asked_for, how=how)) > 20
 
 
 @pytest.mark.parametrize("server", SERVERS)
