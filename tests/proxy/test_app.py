@@ -14,6 +14,7 @@ from fairlead.fastapi import install
 from fairlead.policies import Fallback
 from fairlead.proxy import ReverseProxy
 from fairlead.proxy.app import TIMEOUT
+from fairlead.proxy.onward import KNOWN
 from fairlead.testing import Pieces, script, virtual_time
 from peers import Peer, answer
 from proxy.proxied import Messages, proxied, scope, serving, told
@@ -65,10 +66,10 @@ def test_it_needs_a_client_with_a_base_url():
         ReverseProxy("http://x")
 
 
-async def test_params_of_the_client_are_added_behind_the_callers():
+async def test_params_of_the_client_are_added_behind_the_callers_and_stand_for_those_of_their_name():
     async with proxied(client={"params": {"key": "a b", "v": 2}}) as world:
         await world.ask(line=b"GET /x?q=1&key=mine HTTP/1.1")
-        assert world.lines[0] == b"GET /x?q=1&key=mine&key=a%20b&v=2 HTTP/1.1"
+        assert world.lines[0] == b"GET /x?q=1&key=a%20b&v=2 HTTP/1.1"
         await world.ask()
         assert world.lines[0] == b"GET /x?key=a%20b&v=2 HTTP/1.1"
 
@@ -299,3 +300,12 @@ async def test_a_body_that_stops_coming_is_given_up(length):
 
 def test_the_time_outs_are_a_proxys():
     assert Timeout(total=None, attempt=60.0, connect=10.0, read=60.0, write=60.0, wait=10.0) == TIMEOUT
+
+
+async def test_what_is_kept_of_peers_is_bounded(scripted):
+    _, client = scripted(200)
+    onward = ReverseProxy(client)._onward
+    for number in range(KNOWN + 10):
+        request, *_ = onward.request(scope(headers=[(b"host", b"h%d" % number)]))
+        assert request.headers["x-forwarded-host"] == f"h{number}"
+    assert len(onward._known) <= KNOWN

@@ -114,9 +114,7 @@ def test_no_word_of_an_untrusted_peer_gets_through(chain, peer, noise):
     tale = Tale(("10.0.0.0/8",), "both")
     if tale.trusted.believes(peer):
         return
-    before = tale.seen(peer, "http", "app", "")
-    assert dict(before)[b"x-forwarded-for"] == peer.encode()
-    assert tale.seen(peer, "http", "app", "") is before
+    assert dict(tale.seen(peer, "http", "app", ""))[b"x-forwarded-for"] == peer.encode()
 
 
 @given(st.lists(addresses, max_size=6), st.lists(anything, max_size=3), anything, anything, anything)
@@ -147,10 +145,3 @@ def test_a_host(host):
 )
 def test_no_host(host):
     assert not valid_host(host)
-
-
-def test_what_is_remembered_is_bounded():
-    tale = Tale((), "both")
-    for number in range(3000):
-        tale.seen("192.0.2.1", "http", f"h{number}", "")
-    assert len(tale._known) <= 1024

@@ -7,6 +7,7 @@ order of fields stays, and repeated ones stay apart (RFC 9110 section 5.3).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from fairlead.headers import Pair
@@ -24,7 +25,7 @@ OURS: Final = (b"fairlead-", b"x-fairlead-")
 MOST: Final = 256
 """Fields of one request; more are answered 431."""
 LARGEST: Final = 64 * 1024
-"""Bytes of all values of one request; more are answered 431."""
+"""Bytes of all names and values of one request; more are answered 431."""
 _KNOWN: Final = 1024
 """Names that are remembered: others may be made up to fill memory."""
 _TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -96,7 +97,7 @@ class Inward:
                 self.claims.append(pair)
             elif verdict == WRONG:
                 raise Refusal(400, "http_request_error", "a header name that is none")
-        text = b"".join([value for _, value in headers])
+        text = b"".join(chain.from_iterable(headers))
         if len(headers) > MOST or len(text) > LARGEST:
             raise Refusal(431, "http_request_error", "more header fields than are held")
         if text.translate(None, _VISIBLE):

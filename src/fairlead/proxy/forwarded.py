@@ -218,25 +218,17 @@ def checked(style: str) -> Style:
 
 
 class Tale:
-    """What is sent on of peers that are not believed: the same for each request of one peer, by one scheme, to one host; so remembered."""
+    """What is sent on of the way here: what a peer that is believed tells of it, and of any other what is seen."""
 
-    __slots__ = ("_known", "style", "trusted")
+    __slots__ = ("style", "trusted")
 
     def __init__(self, trusted: Sequence[str], style: str) -> None:
         networks: Any = trusted if isinstance(trusted, str) else tuple(trusted)  # one string is told apart there
         self.trusted = Trusted(networks)
         self.style = checked(style)
-        self._known: dict[tuple[str | None, str, str, str], tuple[Pair, ...]] = {}
 
     def seen(self, peer: str | None, scheme: str, host: str, prefix: str) -> tuple[Pair, ...]:
-        key = peer, scheme, host, prefix
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= 1024:
-                self._known.clear()
-            known = fields(Told((peer or "unknown",), scheme, host, prefix), self.style)
-            self._known[key] = known
-        return known
+        return fields(Told((peer or "unknown",), scheme, host, prefix), self.style)
 
     def believed(
         self, peer: str | None, scheme: str, host: str, prefix: str, said: Mapping[bytes, Sequence[bytes]]
