@@ -1,4 +1,4 @@
-"""The proxy under attack: what was found by trying to break it, each fault by the way in."""
+"""The proxy under attack: what was found by trying to break it, each fault by the way in. Longer than most: they are many."""
 
 import asyncio
 import gzip
@@ -8,6 +8,7 @@ from math import inf
 import pytest
 
 from fairlead.asgi import Caller
+from fairlead.auth import ApiKey
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
 from fairlead.errors import FairleadError, TimedOut
@@ -129,6 +130,31 @@ async def test_two_dots_are_two_dots_however_they_are_written(path):
 async def test_and_others_are_not(path):
     async with proxied() as world:
         assert (await said_to(world.proxy, raw_path=path)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        (b"key=theirs", b""),
+        (b"a=1&key=theirs&b=2", b"a=1&b=2&"),
+        (b"%6bey=theirs&a=%26key=x", b"a=%26key=x&"),
+        (b"KEY=theirs&key[]=theirs&key%5B0%5D=theirs&+key=theirs&key", b""),
+        (b"a=1;key=theirs", b"a=1&"),
+        (b"a=1&&b;;c=key&monkey=1&keys=2&", b"a=1&&b;;c=key&monkey=1&keys=2&&"),
+    ],
+)
+@pytest.mark.parametrize("client", [{"params": {"Key": "ours"}}, {"auth": ApiKey("ours", query="Key")}])
+async def test_what_a_client_says_in_its_query_no_caller_says_for_it(query, left, client):
+    """Of two, many an upstream takes the first."""
+    async with proxied(client=client) as world:
+        await said_to(world.proxy, query_string=query)
+        assert world.lines[0] == b"GET /x?" + left + b"Key=ours HTTP/1.1"
+
+
+async def test_and_what_it_does_not_say_stays_as_it_was():
+    async with proxied() as world:
+        await said_to(world.proxy, query_string=b"key=1&;;&key=2&")
+        assert world.lines[0] == b"GET /x?key=1&;;&key=2& HTTP/1.1"
 
 
 # Bodies
