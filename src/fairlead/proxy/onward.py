@@ -26,6 +26,8 @@ from fairlead.url import Origin, with_params
 ALLOWED: Final = (b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 VERSIONS: Final = {"1.0": "1.0", "1": "1.0", "1.1": "1.1", "2": "2", "3": "3"}
 """As servers name them. Some parsers also let "0.9", "2.0" and "9.9" through, in the clothes of HTTP/1; none of them is."""
+KNOWN: Final = 1024
+"""Peers that are kept, with what is said of them."""
 _NUMBER: Final = re.compile(rb"[0-9]{1,9}").fullmatch
 _USUAL: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -53,6 +55,7 @@ class Onward:
             if getattr(policy, "place", None) == "Auth":
                 without |= {b"authorization", str(getattr(policy, "header", "authorization")).lower().encode()}
                 named |= {str(query)} if (query := getattr(policy, "query", None)) else set()
+        self._known: dict[tuple[str, str | None, str, str, str], Headers] = {}
         self._verdicts = Verdicts(without, [prefix.lower().encode() for prefix in strip])
         self._named = frozenset(name.lower().encode() for name in named)
         self._params = with_params("", client._default_params).removeprefix("?") if client._default_params else ""
@@ -72,24 +75,31 @@ class Onward:
         if not plain:
             self._travelled(method, said, pairs)
         where, prefix = target(scope, self._client._base, self._params, self._named)
-        pairs.append(self._via[version])
         client = scope.get("client")
         peer = client[0] if client is not None else None
-        tale = self._tale
-        if tale.trusted.believes(peer):
-            pairs += inward.claims
-            pairs += tale.believed(peer, scope["scheme"], name, prefix, said)
+        if self._tale.trusted.believes(peer):
+            told = self._tale.believed(peer, scope["scheme"], name, prefix, said)
+            fields = Headers.received([*pairs, self._via[version], *inward.claims, *told, *self._own])
         else:
-            pairs += tale.seen(peer, scope["scheme"], name, prefix)
-        pairs += self._own
+            fields = Headers.received(pairs).joined(self._ours(version, peer, scope["scheme"], name, prefix))
         length = 0 if scope["type"] != "http" or (plain and version == "1.1") else framed(said, version)
-        fields = Headers.received(pairs)
         fields.framing = self._framing  # nothing that the caller sent is an engine's to set
         if length == 0 and b"content-length" in said and method not in _LENGTH_EXPECTED:
-            fields = Headers.received([*pairs, (b"content-length", b"0")])
+            fields = Headers.received([*fields.raw, (b"content-length", b"0")])
         if self._preserve and name:
             fields = Headers.received([(b"host", name.encode("latin-1")), *fields.raw])
         return Request.build(method, self._origin, where, fields), said, version, length
+
+    def _ours(self, version: str, peer: str | None, scheme: str, host: str, prefix: str) -> Headers:
+        """What is added for a peer that is not believed: the same for each of its requests to one host, so kept, and encoded once."""
+        key = version, peer, scheme, host, prefix
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            seen = self._tale.seen(peer, scheme, host, prefix)
+            known = self._known[key] = Headers.received([self._via[version], *seen, *self._own])
+        return known
 
     def _travelled(self, method: str, said: Said, pairs: list[Pair]) -> None:
         """What is said of the way here; raises Refusal where that ends."""
