@@ -127,10 +127,11 @@ if __name__ == "__main__":
         app,
         port=int(port),
         loop="uvloop",
-        http="httptools",
+        http="httptools" if chosen == "tutorial" else "fairlead.proxy.uvicorn:Protocol",
         log_level="warning",
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         backlog=4096,
     )
