@@ -85,6 +85,16 @@ async def test_a_host_is_no_longer_than_a_name_and_nothing_is_remembered_of_one_
     assert not valid_host("a" * (LONGEST_HOST + 1))
 
 
+async def test_nor_of_a_long_place_that_a_caller_chose():
+    """Mounted at "/{tenant}", say."""
+    async with proxied() as world:
+        for size in (9, 50_000):
+            place = "/" + "a" * size
+            await said_to(world.proxy, raw_path=place.encode() + b"/x", root_path=place)
+            assert world.values(b"x-forwarded-prefix") == [place.encode()]
+        assert len(world.proxy._onward._known) == 1
+
+
 async def test_a_target_has_a_bound():
     async with proxied() as world:
         assert (await said_to(world.proxy, raw_path=b"/" + b"a" * 8000, query_string=b"b" * 8000)).status == 200

@@ -28,6 +28,8 @@ VERSIONS: Final = {"1.0": "1.0", "1": "1.0", "1.1": "1.1", "2": "2", "3": "3"}
 """As servers name them. Some parsers also let "0.9", "2.0" and "9.9" through, in the clothes of HTTP/1; none of them is."""
 KNOWN: Final = 1024
 """Peers that are kept, with what is said of them."""
+LONGEST: Final = 256
+"""Bytes of the place that the proxy is mounted at, of one that is kept."""
 _NUMBER: Final = re.compile(rb"[0-9]{1,9}").fullmatch
 _USUAL: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -95,10 +97,13 @@ class Onward:
         key = version, peer, scheme, host, prefix
         known = self._known.get(key)
         if known is None:
+            seen = self._tale.seen(peer, scheme, host, prefix)
+            known = Headers.received([self._via[version], *seen, *self._own])
+            if len(prefix) > LONGEST:  # as a caller may write it where that has a parameter
+                return known
             if len(self._known) >= KNOWN:
                 self._known.clear()
-            seen = self._tale.seen(peer, scheme, host, prefix)
-            known = self._known[key] = Headers.received([self._via[version], *seen, *self._own])
+            self._known[key] = known
         return known
 
     def _travelled(self, method: str, said: Said, pairs: list[Pair]) -> None:
