@@ -36,11 +36,11 @@ def target(scope: Mapping[str, Any], base: str, params: str = "", own: Collectio
     # Decoded, a question mark in the path would begin a query.
     raw: bytes = scope.get("raw_path") or quote(scope["path"], "/!$&'()*+,;=:@", errors="surrogateescape").encode()
     query: bytes = scope.get("query_string", b"")
-    if own and query:
-        query = without(query, own)
     root: str = scope.get("root_path", "")
     if len(raw) + len(query) > LONGEST:
         raise Refusal(414, "http_request_error", "a longer target than is held")
+    if own and query:
+        query = without(query, own)
     if raw[:1] != b"/" and raw != b"*":
         raise Refusal(400, "http_request_error", "a target that is no path")
     prefix = b""
