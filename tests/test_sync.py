@@ -41,7 +41,8 @@ from fairlead.fastapi import Use, lifespan, provide
 from fairlead.message import Arriving, Response
 from fairlead.policies import ConcurrencyLimit
 from fairlead.sync import SyncHTTPClient, SyncResponse, plain
-from fairlead.sync.background import Background, Crossing
+from fairlead.sync.background import Background
+from fairlead.sync.crossing import Crossing
 from fairlead.testing import Pieces, script
 from peers import PATIENCE, Peer, answer
 
@@ -633,7 +634,7 @@ def test_an_interrupt_that_ends_the_closing_of_a_stream_leaves_none_open(monkeyp
 def test_a_call_that_is_left_before_it_began_is_never_made():
     with shop(then=200) as client:
         background = client._background
-        crossing = Crossing(background, client._client.get, ("/",), {})
+        crossing = Crossing(background, client._client.get, ("/",), {}, bool)
         background.crossing.add(crossing)
 
         async def both():
@@ -650,9 +651,10 @@ def test_an_answer_that_nobody_waits_for_any_more_is_closed():
     with pieces(b"a", inf) as client:
         background = client._background
         sent = client._client.send
-        crossing = Crossing(background, sent, (client.build_request("GET", "/"),), {"stream": True})
+        over = threading.Event()
+        crossing = Crossing(background, sent, (client.build_request("GET", "/"),), {"stream": True}, over.set)
         background.hand_over(crossing.begin)
-        assert crossing.gate.acquire(timeout=PATIENCE)
+        assert over.wait(PATIENCE)
         assert client._client.engine.open == 1
         background.hand_over(crossing.leave)
         background.run(asyncio.sleep, (0,))
@@ -670,11 +672,12 @@ def test_an_answer_that_comes_in_spite_of_it_is_closed():
         client.health_check()
         client._client.engine.answers = [(200, Pieces(b"a", inf))]
         background = client._background
-        crossing = Crossing(background, stubborn, (), {})
+        over = threading.Event()
+        crossing = Crossing(background, stubborn, (), {}, over.set)
         background.hand_over(crossing.begin)
         background.run(asyncio.sleep, (0,))
         background.hand_over(crossing.leave)
-        assert crossing.gate.acquire(timeout=PATIENCE)
+        assert over.wait(PATIENCE)
         assert isinstance(crossing.value, Response)
         assert client._client.engine.open == 0
 
@@ -793,11 +796,12 @@ def test_who_waits_on_a_loop_that_ends_is_released():
 
 def test_what_no_loop_has_begun_any_more_is_released():
     background = Background("shop")
-    late = Crossing(background, hold, (None,), {})
+    over = threading.Event()
+    late = Crossing(background, hold, (None,), {}, over.set)
     background.crossing.add(late)
     background.end()
     background.join()
-    assert late.gate.acquire(timeout=PATIENCE)
+    assert over.wait(PATIENCE)
     assert isinstance(late.error, asyncio.CancelledError)
 
 

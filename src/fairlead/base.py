@@ -29,6 +29,7 @@ from fairlead.keywords import (
     checked,
     choose,
     default_headers,
+    patience,
     split_base,
 )
 from fairlead.message import Request, Response
@@ -217,9 +218,7 @@ class BaseAPIClient:
         1 s, if nothing is said, or none where an error leaves the `async with`. Returns as soon as none is under way. May be called
         again, and by several at once: the least patient decides.
         """
-        seconds: Any = self._drain if drain is None else drain
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
-            raise ConfigError(f"{self.name}: close(drain={drain!r}) is not a number of seconds from 0 on")
+        seconds = patience(self.name, drain, self._drain)
         if self._runs() and self._loop is not get_running_loop():
             raise ConfigError(f"{self.name}: close it on the event loop that opened it, which still runs")
         self._closed, self._runs = True, bool

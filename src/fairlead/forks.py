@@ -18,7 +18,8 @@ from fairlead.errors import ConfigError
 class Settled(Protocol):
     """What lives where it was opened."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def forked(self) -> None:
         """This is a child now, and the parent goes on with what was opened. Called before anything else runs here."""
@@ -32,8 +33,13 @@ def settle(one: Settled, loop: AbstractEventLoop | None, *, forked: bool) -> Abs
     running = get_running_loop()
     if loop is not None and loop is not running and not loop.is_closed():
         raise ConfigError(f"{one.name}: the client was opened on another event loop: open one for each loop")
-    _settled().add(one)
+    remember(one)
     return running
+
+
+def remember(one: Settled) -> None:
+    """Have it told of a fork."""
+    _settled().add(one)
 
 
 def let_go(transports: Iterable[BaseTransport | None]) -> None:

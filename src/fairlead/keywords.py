@@ -287,6 +287,15 @@ def _wrong(owner: type, name: str, value: object, mend: str) -> ConfigError:
     return ConfigError(f"{owner.__name__}: {name}={told} cannot work: pass {mend}")
 
 
+def patience(owner: str, drain: Any, usual: float) -> float:
+    """Seconds that a `close(drain=)` has: `usual`, if nothing is said."""
+    if drain is None:
+        return usual
+    if isinstance(drain, bool) or not isinstance(drain, int | float) or not 0 <= drain < inf:
+        raise ConfigError(f"{owner}: close(drain={drain!r}) is not a number of seconds from 0 on")
+    return drain
+
+
 def default_headers(own: HeaderTypes | None) -> Headers:
     """The header fields of every request of a client: its own, over those of the library."""
     from fairlead.engines.coding import accepted

@@ -1,7 +1,7 @@
 """One event loop in a thread of its own, for threads that have none: each hands over a call, and waits for what becomes of it.
 
-A call crosses twice: it is put on the loop, in the context of the thread that makes it, and what it came to wakes that thread. Who
-waits is released whatever happens, also when the loop ends meanwhile.
+A call crosses twice: it is put on the loop, in the context of the thread that makes it, and what it came to wakes that thread. The
+thread may be gone without an end, in a forked child or as the interpreter ends: nobody may wait for it then.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from __future__ import annotations
 from _thread import allocate_lock
 from asyncio import (
     AbstractEventLoop,
-    CancelledError,
     Event,
+    Future,
     Runner,
-    Task,
     _get_running_loop,
+    get_running_loop,
     new_event_loop,
-    run_coroutine_threadsafe,
-    wrap_future,
 )
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from math import inf
+from functools import partial
+from sys import is_finalizing
 from threading import Thread
 from typing import Any, Final, NoReturn, TypeVar, cast
 
-from fairlead import caller, forks
-from fairlead.errors import ConfigError, FairleadError
+from fairlead.errors import ConfigError
 from fairlead.message import Response
+from fairlead.sync.crossing import Crossing
 
 T = TypeVar("T")
 
@@ -34,67 +33,6 @@ ENDING: Final = 5.0
 """Seconds that the thread has to end: a name that is being looked up holds it, and nobody can hurry that."""
 HEARING: Final = 1.0
 """Seconds after which a thread that waits looks for an interrupt: one that comes as the wait begins, and on Windows any, wakes nobody."""
-
-
-class Crossing:
-    """One call, from a thread to the loop and back."""
-
-    __slots__ = ("_background", "_function", "_given", "_left", "_named", "_seconds", "_task", "error", "gate", "value")
-
-    def __init__(
-        self,
-        background: Background,
-        function: Callable[..., Awaitable[Any]],
-        given: tuple[Any, ...],
-        named: Mapping[str, Any],
-    ) -> None:
-        self._background = background
-        self._function, self._given, self._named = function, given, named
-        inherited = caller.asked()
-        # The deadline is of another loop's time, and whoever asked may be told only there.
-        self._seconds = None if inherited is None else inherited.deadline - inherited.clock()
-        self._task: Task[None] | None = None
-        self._left = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.gate = allocate_lock()
-        self.gate.acquire()
-
-    def begin(self) -> None:
-        self._task = self._background.loop.create_task(self._carry())
-
-    def leave(self) -> None:
-        """Nobody waits any more: it is cancelled, or what it came to is closed."""
-        self._left = True
-        self._background.crossing.discard(self)
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-        self._discard()
-
-    def end(self) -> None:
-        """The loop is no more: who waits still, waits in vain."""
-        self.error = self.error or CancelledError()
-        self._over()
-
-    async def _carry(self) -> None:
-        try:
-            if (seconds := self._seconds) is not None:
-                clock = self._background.loop.time
-                caller.ask(None if seconds == inf else caller.Asked(clock() + seconds, None, clock))
-            self.value = await self._function(*self._given, **self._named)
-        except BaseException as error:
-            self.error = error
-        self._over()
-
-    def _over(self) -> None:
-        self._background.crossing.discard(self)
-        if self._left:
-            self._discard()
-        self.gate.release()
-
-    def _discard(self) -> None:
-        if isinstance(self.value, Response):
-            self.value.close()
 
 
 class Background:
@@ -111,48 +49,50 @@ class Background:
         """Those that are open. They are closed before the loop ends."""
         self._ends = Event()
         self._thread = Thread(target=self._live, name=f"fairlead {name}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are too many
+            self.loop.close()
+            raise
+        except BaseException:  # an interrupt, and the thread is there
+            self.end()
+            raise
+
+    @property
+    def lost(self) -> bool:
+        """Whether the thread is gone without an end: it is the parent's, or the interpreter is ending. Whoever waits for it, waits for ever."""
+        return self.forked_away or is_finalizing()
 
     def run(
         self, function: Callable[..., Awaitable[T]], given: tuple[Any, ...] = (), named: Mapping[str, Any] | None = None
     ) -> T:
         """What comes of `await function(*given, **named)` on the loop. An exception that ends the waiting cancels the call."""
-        if _get_running_loop() is not None:
-            raise ConfigError(
-                f"{self.name}: an event loop runs in this thread, and would stand still meanwhile: await the async client here"
-            )
-        crossing = Crossing(self, function, given, named or {})
+        if (running := _get_running_loop()) is not None:
+            raise self._in_a_loop(running)
+        gate = allocate_lock()
+        gate.acquire()
+        crossing = Crossing(self, function, given, named or {}, gate.release)
         try:
-            self.crossing.add(crossing)
-            try:
-                self.hand_over(crossing.begin)
-            except RuntimeError:
-                self.crossing.discard(crossing)
-                raise self._no_more() from None
-            acquire = crossing.gate.acquire
-            while not acquire(timeout=HEARING):
+            self._set_out(crossing)
+            while not gate.acquire(timeout=HEARING):
                 pass
         except BaseException:
-            with suppress(RuntimeError):
-                self.hand_over(crossing.leave)
+            self._give_up(crossing)
             raise
-        if (error := crossing.error) is not None:
-            crossing.error = None  # its traceback leads to the crossing
-            try:
-                if isinstance(error, CancelledError):
-                    raise self._no_more() if self.ended else FairleadError(f"{self.name}: the call was cancelled")
-                raise error
-            finally:
-                del error  # what is raised knows this frame
-        return cast("T", crossing.value)
+        return cast("T", crossing.answer())
 
     async def reach(self, function: Callable[..., Awaitable[T]], *given: Any) -> T:
         """The same for who runs a loop, and waits without holding it up."""
-
-        async def reached() -> T:
-            return await function(*given)
-
-        return await wrap_future(run_coroutine_threadsafe(reached(), self.loop))
+        loop = get_running_loop()
+        over = loop.create_future()
+        crossing = Crossing(self, function, given, {}, partial(_tell, loop, over))
+        try:
+            self._set_out(crossing)
+            await over
+        except BaseException:
+            self._give_up(crossing)
+            raise
+        return cast("T", crossing.answer())
 
     def end(self) -> None:
         """The loop ends with all that is on it. May be called again, and by any thread."""
@@ -184,6 +124,37 @@ class Background:
         self.forked_away = True
         self.hand_over = _refuse
 
+    def no_more(self) -> ConfigError:
+        if self.forked_away:
+            return ConfigError(f"{self.name}: the client was opened in another process, before a fork: open one here")
+        if not self.ended and is_finalizing():
+            return ConfigError(f"{self.name}: the interpreter is ending, and so did the thread that carries the calls")
+        return closed(self.name)
+
+    def _set_out(self, crossing: Crossing) -> None:
+        self.crossing.add(crossing)
+        try:
+            if is_finalizing():
+                raise RuntimeError
+            self.hand_over(crossing.begin)
+        except RuntimeError:
+            self.crossing.discard(crossing)
+            raise self.no_more() from None
+
+    def _give_up(self, crossing: Crossing) -> None:
+        with suppress(RuntimeError):
+            self.hand_over(crossing.leave)
+
+    def _in_a_loop(self, running: AbstractEventLoop) -> ConfigError:
+        if running is self.loop:
+            return ConfigError(
+                f"{self.name}: an event loop runs in this thread, which is the client's own, and would wait for itself: "
+                "what policies call may be async, and of an upload the pieces are fetched before"
+            )
+        return ConfigError(
+            f"{self.name}: an event loop runs in this thread, and would stand still meanwhile: await the async client here"
+        )
+
     def _live(self) -> None:
         try:
             with Runner(loop_factory=lambda: self.loop) as runner:
@@ -193,16 +164,13 @@ class Background:
                 crossing.end()
 
     async def _until_the_end(self) -> None:
-        forks.settle(self, None, forked=False)
-        await self._ends.wait()
-        for response in tuple(self.streams):
-            with suppress(Exception):  # of whoever wants to know that it is closed
-                response.close()
-
-    def _no_more(self) -> ConfigError:
-        if self.forked_away:
-            return ConfigError(f"{self.name}: the client was opened in another process, before a fork: open one here")
-        return closed(self.name)
+        try:
+            await self._ends.wait()
+        finally:
+            self.ended = True  # whatever ended it
+            for response in tuple(self.streams):
+                with suppress(Exception):  # of whoever wants to know that it is closed
+                    response.close()
 
 
 def closed(name: str) -> ConfigError:
@@ -216,6 +184,16 @@ def _new_loop() -> AbstractEventLoop:
         return new_event_loop()
     made: AbstractEventLoop = uvloop.new_event_loop()
     return made
+
+
+def _tell(loop: AbstractEventLoop, over: Future[None]) -> None:
+    with suppress(RuntimeError):  # a loop that is closed: nobody is there to be told
+        loop.call_soon_threadsafe(_settle, over)
+
+
+def _settle(over: Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _refuse(_: Callable[[], object]) -> NoReturn:

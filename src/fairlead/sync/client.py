@@ -9,18 +9,19 @@ Longer than most: the verbs are many, and each says what it returns.
 from __future__ import annotations
 
 import warnings
-from asyncio import to_thread
+from asyncio import _get_running_loop, to_thread
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial, update_wrapper
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction
 from threading import Lock
 from types import FunctionType, TracebackType
-from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import Any, ClassVar, Concatenate, Final, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout, Upstream
 from fairlead.errors import ConfigError
-from fairlead.keywords import DEFAULT, BodyOptions, CallOptions, Default, Options, Otherwise
+from fairlead.forks import remember
+from fairlead.keywords import DEFAULT, BodyOptions, CallOptions, Default, Options, Otherwise, patience
 from fairlead.message import Request, Response
 from fairlead.settings import make
 from fairlead.stream import Stream
@@ -30,6 +31,8 @@ from fairlead.sync.stream import SyncResponse, SyncStream
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+_INSIDE: Final = frozenset({"stream", "deadline"})
+"""Keywords of `send` that mean something on the loop only."""
 
 
 def plain(call: Callable[Concatenate[Any, P], Awaitable[R]], /) -> Callable[Concatenate[Any, P], R]:
@@ -37,13 +40,16 @@ def plain(call: Callable[Concatenate[Any, P], Awaitable[R]], /) -> Callable[Conc
 
     By its name: an override counts. Every call of the class that is wrapped is there already; this tells a type checker of it.
     """
-    name: str = call.__name__
+    name: Any = getattr(call, "__name__", None)
+    if not isinstance(name, str) or isasyncgenfunction(call):
+        raise ConfigError(f"plain({call!r}): pass an async method of a client class, as in plain(Weather.current)")
 
     def called(self: SyncHTTPClient, /, *given: P.args, **named: P.kwargs) -> R:
         answer: R = self._run(getattr(self._client, name), given, named)
         return answer
 
-    return update_wrapper(called, call, updated=())
+    vars(update_wrapper(called, call, updated=()))["carries"] = name
+    return called
 
 
 class SyncHTTPClient:
@@ -80,6 +86,12 @@ class SyncHTTPClient:
             body = {"__module__": cls.__module__, **({"auth": vars(cls)["auth"]} if "auth" in vars(cls) else {})}
             inner = cast("Any", type)(cls._named or cls.__name__, (inner,), body, **said)
         cls._of = inner
+        for name, value in vars(cls).items():
+            if isinstance(carried := getattr(value, "carries", None), str) and not hasattr(inner, carried):
+                raise ConfigError(
+                    f"{cls.__name__}.{name}: there is no {carried} in what it wraps: "
+                    f"name the class that has it, class {cls.__name__}(SyncHTTPClient, of=...)"
+                )
         for name, call in _calls(inner):
             if not hasattr(cls, name):
                 setattr(cls, name, plain(call))
@@ -99,6 +111,8 @@ class SyncHTTPClient:
         made = cls
         if not issubclass(kind, cls._of):
             raise ConfigError(f"{cls.__name__}.of({kind.__name__}): pass a {cls._of.__name__}")
+        if client._loop is not None or client._closed:
+            raise ConfigError(f"{cls.__name__}.of({client.name}): it was opened already: wrap one that is new")
         if cls is SyncHTTPClient and kind is not HTTPClient:
             made = cast("Any", type)(f"Sync{kind.__name__}", (cls,), {"__module__": kind.__module__}, of=kind)
         self = made.__new__(made)
@@ -191,6 +205,10 @@ class SyncHTTPClient:
         **otherwise: Unpack[Otherwise],
     ) -> Response:
         """Send a request of `build_request`; a status is an answer, never an error."""
+        for name in _INSIDE & otherwise.keys():
+            raise ConfigError(
+                f"{self.name}: send({name}=) is for a loop: use `with client.stream(...)`, `with within(...)`"
+            )
         return self._run(self._client.send, (request,), {"timeout": timeout, "priority": priority, **otherwise})
 
     def stream(self, method: str, path: str, **options: Unpack[BodyOptions]) -> SyncStream:
@@ -203,11 +221,19 @@ class SyncHTTPClient:
 
     def health_check(self) -> bool:
         """Whether a GET of `health_path` (default: the base URL) answers below 500 within 5 s, in one attempt."""
-        return self._run(self._client.health_check)
+        try:
+            return self._run(self._client.health_check)
+        except ConfigError:  # it is closed
+            if _get_running_loop() is not None:
+                raise
+            return False
 
     async def ahealth_check(self) -> bool:
         """The same for who runs a loop."""
-        return await self._opened().reach(self._client.health_check)
+        try:
+            return await self._opened().reach(self._client.health_check)
+        except ConfigError:
+            return False
 
     def explain(self) -> str:
         """The pipeline in words, outermost first, with its numbers."""
@@ -215,7 +241,8 @@ class SyncHTTPClient:
 
     def close(self, drain: float | None = None) -> None:
         """No call begins any more; those under way, in all threads, have `drain` seconds to end (1 s, if nothing is said). Ends the thread."""
-        self._end(self._client.close, drain)
+        seconds = () if drain is None else (patience(self.name, drain, 0.0),)
+        self._end(self._client.close, *seconds)
 
     def __enter__(self) -> Self:
         self._run(self._client.__aenter__)
@@ -234,12 +261,17 @@ class SyncHTTPClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         background = self._background
-        if background is not None and not background.forked_away and not self._client._closed:
-            try:
-                await background.reach(self._client.__aexit__, kind, error, trace)
-            finally:
-                background.end()
-                await to_thread(background.join)
+        if background is None or background.lost:
+            return
+        try:
+            await background.reach(self._client.__aexit__, kind, error, trace)
+        except ConfigError:
+            if not background.ended:
+                raise
+            self._client._closed = True  # by another thread, or with its loop
+        finally:
+            background.end()
+            await to_thread(background.join)
 
     def _run(self, function: Callable[..., Awaitable[T]], given: tuple[Any, ...] = (), named: Any = None) -> T:
         return (self._background or self._opened()).run(function, given, named)
@@ -249,6 +281,7 @@ class SyncHTTPClient:
         return background.run(SyncResponse.opened, (stream, background))
 
     def _opened(self) -> Background:
+        remember(self)
         with self._lock:
             if self._background is None:
                 if self._client._closed:
@@ -262,23 +295,38 @@ class SyncHTTPClient:
             if background is None:
                 self._client._closed = True
                 return
-        if background.forked_away:
+        if background.lost:
+            self._client._closed = True
             return
         try:
             background.run(function, given)
         except ConfigError:
-            if not background.ended:  # closed by another thread meanwhile
+            if not background.ended:
                 raise
+            self._client._closed = True  # by another thread, or with its loop
         finally:
-            if self._client._closed:
+            if self._client._closed or not self._owns(background):
                 background.end()
                 background.join()
 
+    def forked(self) -> None:
+        """In a child: the thread is the parent's, and another one of the parent's may have held the lock."""
+        self._lock = Lock()
+        if self._background is not None:
+            self._background.forked()
+
+    def _owns(self, background: Background) -> bool:
+        """Whether the client lives on that loop, or nowhere yet: one that was wrapped twice lives with who called first."""
+        return self._client._loop is None or self._client._loop is background.loop
+
     def __del__(self) -> None:
         background = getattr(self, "_background", None)
-        if background is None or background.forked_away or self._client._closed:
+        if background is None or background.forked_away or background.ended:
             return
         client = self._client
+        if client._closed or not self._owns(background):
+            background.end()
+            return
         warnings.warn(
             f"{type(self).__name__} made at {client._opened_at} was dropped open: use `with` or `client.close()`",
             ResourceWarning,

@@ -22,11 +22,13 @@ _END: Final = object()
 class SyncResponse(Response):
     """A response whose body is still to come: read once, inside its `with`, by `iter_bytes()` and its kin or whole by `read()`."""
 
-    __slots__ = ("_arriving", "_background", "complete", "error", "is_closed")
+    __slots__ = ("_arriving", "_background", "_left", "complete", "error", "is_closed")
 
     def __init__(self, arriving: Response, background: Background) -> None:
         self._arriving = arriving
         self._background = background
+        self._left = False
+        """Whether it is closed as soon as the loop comes to it."""
         self._fill(arriving.status_code, arriving._pairs, arriving._content, arriving.request, arriving._seconds)
         self.upstream = arriving.upstream
         if arriving.history:
@@ -84,18 +86,25 @@ class SyncResponse(Response):
         self._background.run(told)
 
     def close(self) -> None:
-        if self.is_closed or self._background.forked_away:
+        if self.is_closed:
+            return
+        background = self._background
+        running = _get_running_loop()
+        if background.lost or running not in {None, background.loop}:
+            # Nobody may wait: a generator that reads it is dropped while a loop runs, or the interpreter ends.
+            self._left = True
+            self._hand_over_close()
+            self._note()
             return
         try:
-            if _get_running_loop() is self._background.loop:
-                self._arriving.close()
+            if running is None:
+                background.run(self._arriving.aclose)
             else:
-                self._background.run(self._arriving.aclose)
+                self._arriving.close()
         except BaseException as error:
             if isinstance(error, ConfigError) and self._arriving.is_closed:  # the client was closed before
                 return
-            with suppress(RuntimeError):  # an interrupt ended the closing too
-                self._background.hand_over(self._arriving.close)
+            self._hand_over_close()  # an interrupt ended the closing too
             raise
         finally:
             self._note()
@@ -113,15 +122,19 @@ class SyncResponse(Response):
 
     def _note(self) -> None:
         arriving = self._arriving
-        self.is_closed, self.complete, self.error = arriving.is_closed, arriving.complete, arriving.error
+        self.is_closed = arriving.is_closed or self._left
+        self.complete, self.error = arriving.complete, arriving.error
         if self.is_closed and arriving.trailers:
             self.trailers = arriving.trailers
 
-    def __del__(self) -> None:
-        if (arriving := getattr(self, "_arriving", None)) is None or arriving.is_closed:
-            return
+    def _hand_over_close(self) -> None:
         with suppress(RuntimeError):
-            self._background.hand_over(arriving.close)
+            self._background.hand_over(self._arriving.close)
+
+    def __del__(self) -> None:
+        if (arriving := getattr(self, "_arriving", None)) is None or arriving.is_closed or self._left:
+            return
+        self._hand_over_close()
         where = f" at {at}" if (at := getattr(arriving, "opened_at", "")) else ""
         warnings.warn(
             f"a stream opened{where} was dropped open: read it inside its `with`",
