@@ -7,14 +7,17 @@ from contextlib import suppress
 import anyio
 import pytest
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
 
 from calls import now
 from fairlead import inbound
 from fairlead.asgi import Caller
+from fairlead.client import HTTPClient
+from fairlead.fastapi import passthrough
 from fairlead.gather import gather
 from fairlead.testing import virtual_time
 from peers import PATIENCE
-from test_asgi import GONE, Browser, alone, leaves, left, ok, shop
+from test_asgi import GONE, Browser, alone, body, leaves, left, ok, shop
 
 
 async def passing(request, call_next):
@@ -139,6 +142,30 @@ class TestACallThatIsAboutToBegin:
             await asking
             assert (await tasks[0]).status_code == 200
             assert now() == 5.0
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+@virtual_time
+async def test_an_upload_that_its_caller_leaves_is_an_answer_to_whoever_stands_between(layers):
+    class Reading:
+        """An upstream that answers when it has the whole body."""
+
+        async def send(self, call):
+            async for _ in call.request.content:
+                pass
+            raise AssertionError("it never ends")
+
+        async def close(self):
+            pass
+
+    async with HTTPClient("https://shop.test", engine=Reading()) as client:
+
+        async def app(scope, receive, send):
+            answer = passthrough(client.stream("POST", "/", content=Request(scope, receive).stream()))
+            await answer(scope, receive, send)
+
+        browser = await leaves(within_middleware(app, layers), body(b"half", more=True))
+        assert (now(), browser.status) == (1.0, 499)
 
 
 class TestListening:

@@ -7,7 +7,7 @@ error before the head is still an error with a status. How the bytes go is `rela
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import cache
 from typing import Final
 
@@ -95,7 +95,10 @@ class Passthrough(Answer):
             self._fit(scope, listening)
             await listening.run(self._relay, scope)
         except (CallerGone, ClientDisconnect):
-            pass
+            if not self._started:
+                # A middleware between insists on an answer, though the caller is not there to read it.
+                with suppress(OSError):
+                    await Answer(status_code=499)(scope, receive, send)
         except Exception as caught:
             if not self._started:
                 raise
