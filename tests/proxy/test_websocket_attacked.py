@@ -81,6 +81,22 @@ class TestBounds:
         assert _exceeds(data, 2)
 
 
+async def test_among_many_small_frames_others_have_their_turn():
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    wire = Wire([raw(Opcode.PING) * 32_768])
+    task = asyncio.create_task(other())
+    assert await Messages(wire, Request("GET", "http://x.test/"), None).receive() is None
+    task.cancel()
+    assert turns >= 16
+
+
 async def test_a_close_in_the_midst_of_a_message_is_how_the_upstream_ended_it():
     """The library takes it for an error; the client is told what was said."""
 
