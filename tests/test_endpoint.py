@@ -29,7 +29,7 @@ from fairlead import (
     post,
     put,
 )
-from fairlead.testing import Script, script
+from fairlead.testing import Script, script, virtual_time
 
 BASE = "https://api.example"
 
@@ -321,7 +321,8 @@ async def test_options_of_a_call_reach_its_request(opened: Open) -> None:
     assert bounded.timeout == Timeout(total=5.0, attempt=1.0)
 
 
-async def test_a_call_has_the_retries_it_declares(opened: Open) -> None:
+@virtual_time
+async def test_a_call_has_the_retries_it_declares() -> None:
     class Retrying(HTTPClient, base_url=BASE, max_retries=1, retry_delay=0.0):
         @get("/once", retry=None)
         async def once(self) -> str: ...
@@ -332,13 +333,14 @@ async def test_a_call_has_the_retries_it_declares(opened: Open) -> None:
         @get("/often", retry=Retry(retries=3, delay=0.0))
         async def often(self) -> str: ...
 
-    client, engine = opened(Retrying, then=429)
+    engine = script(then=429)
     attempts = []
-    for call in (client.once, client.twice, client.often):
-        before = len(engine.calls)
-        with pytest.raises(StatusError):
-            await call()
-        attempts.append(len(engine.calls) - before)
+    async with Retrying(engine=engine) as client:
+        for call in (client.once, client.twice, client.often):
+            before = len(engine.calls)
+            with pytest.raises(StatusError):
+                await call()
+            attempts.append(len(engine.calls) - before)
     assert attempts == [1, 2, 4]
 
 
