@@ -167,6 +167,23 @@ async def test_and_what_it_does_not_say_stays_as_it_was():
         assert world.lines[0] == b"GET /x?key=1&;;&key=2& HTTP/1.1"
 
 
+# Servers
+
+
+async def test_a_server_may_say_no_more_than_asgi_asks_of_it():
+    """Fields in lists, no decoded path beside it, and no scheme: mangum, say."""
+    async with proxied() as world:
+        got = Messages(b"hello")
+        asked = {
+            "type": "http", "method": "POST", "path": "/a b", "raw_path": None, "query_string": b"", "http_version": "1.1",
+            "client": [None, 0], "headers": [[b"host", b"app"], [b"content-length", b"5"], [b"x-a", b"1"], [b"via", b"1.1 a"]],
+        }  # fmt: skip
+        await world.proxy(asked, got.receive, got.send)
+        assert (got.status, world.lines[0], world.bodies) == (200, b"POST /a%20b HTTP/1.1", [b"hello"])
+        assert (world.values(b"x-a"), world.values(b"x-forwarded-proto")) == ([b"1"], [b"http"])
+        assert world.values(b"x-forwarded-for") == [b"unknown"]
+
+
 # Bodies
 
 

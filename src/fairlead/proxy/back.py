@@ -68,7 +68,7 @@ class Back:
         client = scope.get("client")
         peer = client[0] if client is not None else None
         if self._tale.trusted.believes(peer):
-            known = told(peer, scope["scheme"], host, said, self._tale.trusted)
+            known = told(peer, scope.get("scheme", "http"), host, said, self._tale.trusted)
             seen = known.host
             if known.prefix != scope.get("app_root_path", root).rstrip("/"):  # which may be known here already
                 outer = known.prefix

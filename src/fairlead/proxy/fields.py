@@ -83,6 +83,8 @@ class Inward:
         self.said: dict[bytes, list[bytes]] = {}
         self.claims: list[Pair] = []
         kept, said = self.kept, self.said
+        if headers and type(headers[0]) is not tuple:  # ASGI has lists of lists; nearly every server has tuples
+            headers = [(name, value) for name, value in headers]
         for pair in headers:
             name, value = pair
             verdict = verdicts[name]

@@ -79,11 +79,12 @@ class Onward:
         where, prefix = target(scope, self._client._base, self._params, self._named)
         client = scope.get("client")
         peer = client[0] if client is not None else None
+        scheme = scope.get("scheme", "http")
         if self._tale.trusted.believes(peer):
-            told = self._tale.believed(peer, scope["scheme"], name, prefix, said)
+            told = self._tale.believed(peer, scheme, name, prefix, said)
             fields = Headers.received([*pairs, self._via[version], *inward.claims, *told, *self._own])
         else:
-            fields = Headers.received(pairs).joined(self._ours(version, peer, scope["scheme"], name, prefix))
+            fields = Headers.received(pairs).joined(self._ours(version, peer, scheme, name, prefix))
         length = 0 if scope["type"] != "http" or (plain and version == "1.1") else framed(said, version)
         fields.framing = self._framing  # nothing that the caller sent is an engine's to set
         if length == 0 and b"content-length" in said and method not in _LENGTH_EXPECTED:
