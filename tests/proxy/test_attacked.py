@@ -13,7 +13,7 @@ from fairlead.client import HTTPClient
 from fairlead.core import Timeout
 from fairlead.errors import FairleadError, TimedOut
 from fairlead.proxy import ReverseProxy
-from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, told, valid_host
+from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, _within, told, valid_host
 from fairlead.proxy.framing import _named
 from fairlead.testing import Pieces, VirtualLoop, at_every_await, at_every_step, script, virtual_time
 from peers import PATIENCE, Peer, answer, closed_port
@@ -69,6 +69,18 @@ async def test_whoever_comes_by_a_unix_socket_has_no_address(client):
             await said_to(world.proxy, (b"x-forwarded-for", b"203.0.113.9"), client=client)
             assert world.values(b"x-forwarded-for") == [hops]
             assert b"for=unknown" in world.values(b"forwarded")[0]
+
+
+@pytest.mark.parametrize("peer", ["<script>", "a, 10.0.0.1", 'a";by=b', "a" * 5000, "\u2028"])
+@pytest.mark.parametrize("trusted", [(), ("10.0.0.0/8",)])
+async def test_a_peer_that_is_no_address_is_unknown(peer, trusted):
+    """uvicorn believes `X-Forwarded-For` of local peers unless it is told not to, and gives what stands there."""
+    async with proxied(trusted=trusted) as world:
+        cached = _within.cache_info().currsize
+        await said_to(world.proxy, client=(peer, 0))
+        assert world.values(b"x-forwarded-for") == [b"unknown"]
+        assert world.values(b"forwarded") == [b"for=unknown;host=app;proto=http"]
+        assert len(peer) < 1000 or (_within.cache_info().currsize == cached and not world.proxy._onward._known)
 
 
 # Memory

@@ -80,7 +80,9 @@ class Trusted:
         """Whether what this peer says is true."""
         if not self.networks:
             return False
-        return _within(peer, self._parsed) if peer else UNIX in self.networks  # some servers say "" for None
+        if not peer:  # some servers say "" for None
+            return UNIX in self.networks
+        return len(peer) <= LONGEST_HOST and _within(peer, self._parsed)
 
 
 @lru_cache(maxsize=4096)
@@ -96,7 +98,7 @@ def _within(peer: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
 
 def told(peer: str | None, scheme: str, host: str, said: Mapping[bytes, Sequence[bytes]], trusted: Trusted) -> Told:
     """What a believed peer adds to what is seen: the rest of the chain, and the scheme, host and prefix that its client used."""
-    seen = peer or "unknown"
+    seen = _node(peer or "unknown")
     x_for = _listed(said.get(b"x-forwarded-for"))
     before = x_for
     elements: list[dict[str, str]] = []
@@ -228,7 +230,8 @@ class Tale:
         self.style = checked(style)
 
     def seen(self, peer: str | None, scheme: str, host: str, prefix: str) -> tuple[Pair, ...]:
-        return fields(Told((peer or "unknown",), scheme, host, prefix), self.style)
+        # A server that believes others may have it from them, and they from anybody.
+        return fields(Told((_node(peer or "unknown"),), scheme, host, prefix), self.style)
 
     def believed(
         self, peer: str | None, scheme: str, host: str, prefix: str, said: Mapping[bytes, Sequence[bytes]]

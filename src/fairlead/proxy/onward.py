@@ -29,7 +29,7 @@ VERSIONS: Final = {"1.0": "1.0", "1": "1.0", "1.1": "1.1", "2": "2", "3": "3"}
 KNOWN: Final = 1024
 """Peers that are kept, with what is said of them."""
 LONGEST: Final = 256
-"""Bytes of the place that the proxy is mounted at, of one that is kept."""
+"""Bytes of a peer's name, and of the place that the proxy is mounted at, of one that is kept."""
 _NUMBER: Final = re.compile(rb"[0-9]{1,9}").fullmatch
 _USUAL: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LENGTH_EXPECTED: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -100,7 +100,7 @@ class Onward:
         if known is None:
             seen = self._tale.seen(peer, scheme, host, prefix)
             known = Headers.received([self._via[version], *seen, *self._own])
-            if len(prefix) > LONGEST:  # as a caller may write it where that has a parameter
+            if len(prefix) + len(peer or "") > LONGEST:  # as a caller may write it: a place that has a parameter, say
                 return known
             if len(self._known) >= KNOWN:
                 self._known.clear()
