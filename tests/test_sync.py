@@ -669,8 +669,6 @@ def test_an_answer_that_comes_in_spite_of_it_is_closed():
             return await client._client.send(client.build_request("GET", "/"), stream=True)
 
     with pieces(b"a", inf) as client:
-        client.health_check()
-        client._client.engine.answers = [(200, Pieces(b"a", inf))]
         background = client._background
         over = threading.Event()
         crossing = Crossing(background, stubborn, (), {}, over.set)

@@ -418,7 +418,7 @@ async def test_closing_ends_a_tunnel_that_is_being_asked_for():
         call = asyncio.create_task(client.get("/"))
         await peer.until(lambda: len(peer.requests) == 1)
         async with asyncio.timeout(PATIENCE):
-            await client.close()
+            await client.close(drain=0)
             with pytest.raises(ConfigError, match="closed"):
                 await call
             await peer.empty()

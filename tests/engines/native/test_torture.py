@@ -68,7 +68,7 @@ class Stage:
         client, engine = self.client, self.engine
         me = asyncio.current_task()
         async with asyncio.timeout(PATIENCE):
-            await self.other.close()
+            await self.other.close(drain=0.05)
         await self.until(lambda: not (asyncio.all_tasks() - self.peer.tasks - {me, *self.tasks}), "a task")
         async with asyncio.timeout(PATIENCE):
             ends = await asyncio.gather(*self.tasks, return_exceptions=True)
