@@ -23,6 +23,7 @@ _LENGTHS: Final = frozenset(map(len, FRAMING))
 _SECRET: Final = re.compile(
     rb"token|secret|passw|api[-_]?key|credential|signature|session|authorization|cookie"
     rb"|jwt|assertion|oidc|[cx]srf|client[-_]?cert|client[-_]principal|(?:^|[-_])(?:auth|otp)(?:[-_]|$)"
+    rb"|websocket-protocol$"  # the one field that a browser lets a page set, so tokens are sent in it
     rb"|(?:^|(?<!idempotency)(?<!websocket)[-_])key$"  # a key opens something, but for these two
 )
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import sys
+from contextlib import suppress
 
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI
@@ -10,8 +11,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from fairlead import HTTPClient, TimedOut
-from fairlead.errors import ProtocolError
+from fairlead.errors import Disconnected, ProtocolError
 from fairlead.proxy import ReverseProxy, passthrough, status, whole
+from fairlead.testing import Pieces, at_every_step, script
 from peers import PATIENCE, Peer, answer, says
 from proxy.proxied import Messages, scope
 from servers import SERVERS, serving
@@ -104,6 +106,27 @@ async def test_what_follows_the_answer_is_done_though_it_is_half():
         async with serving("uvicorn", app) as port:
             await asked(port)
     assert done == ["background", "dependency"]
+
+
+@pytest.mark.parametrize("how", ["passthrough", "proxy"])
+def test_cut_at_any_step_half_an_answer_leaves_nothing(how):
+    async def story(cut):
+        engine = script((200, Pieces(b"one", 0.1, Disconnected)))
+        client = HTTPClient("http://upstream.test", engine=engine, max_retries=0)
+        caller = Messages()
+
+        async def serve():
+            app = passthrough(client.stream("GET", "/")) if how == "passthrough" else ReverseProxy(client)
+            with suppress(Disconnected):
+                await app(scope(), caller.receive, caller.send)
+
+        await cut(serve())
+        await client.close()
+        assert engine.open == 0
+        assert not caller.finished
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    assert at_every_step(story) > 8
 
 
 # what the caller sends, and what it does not take

@@ -1,6 +1,7 @@
 """WebSockets through the proxy, attacked: what upstreams may send, and what the servers before the proxy cannot bear."""
 
 import asyncio
+import logging
 import sys
 from functools import partial
 from types import ModuleType
@@ -107,6 +108,24 @@ async def test_a_close_in_the_midst_of_a_message_is_how_the_upstream_ended_it():
     async with proxied(upstream(closing)) as (client, _, _):
         await client.until("websocket.close")
     assert (client.heard, client.closed) == ([], (4001, "bye"))
+
+
+async def test_a_token_among_the_subprotocols_is_in_no_log(caplog):
+    """A page can set no other field of a handshake: Kubernetes, for one, is sent its bearers there."""
+    caplog.set_level(logging.DEBUG)
+
+    class Bearing(Client):
+        @property
+        def scope(self):
+            return {**super().scope, "subprotocols": ["bearer.topsecret", "chat"]}
+
+    async with proxied(upstream(echoing), client=Bearing()) as (client, peer, _):
+        await client.until("websocket.accept")
+        client.leave()
+    assert peer.requests[0].get(b"sec-websocket-protocol") == b"bearer.topsecret, chat"
+    shown = [one for one in caplog.records if one.name == "fairlead"]
+    assert any("sec-websocket-key" in str(vars(one)).lower() for one in shown)
+    assert not any("topsecret" in str(vars(one)) for one in shown)
 
 
 async def test_a_conversation_is_a_good_probe_from_its_101_on_and_its_end_is_no_failure():
