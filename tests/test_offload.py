@@ -231,7 +231,7 @@ def test_cancelled_at_any_step_no_place_is_lost():
             gate.opened.set()
             await first
             await until(lambda: pool.under_way == 0)
-            assert (pool.waiting, pool.abandoned, pool._calls) == (0, 0, 0)
+            assert (pool.waiting, pool.abandoned, pool._life.calls) == (0, 0, 0)
             assert await pool(sum, [1]) == 1
 
     assert at_every_step(story, real=True) > 3
@@ -332,7 +332,7 @@ async def test_a_process_that_dies_is_an_error_of_its_work_alone():
         assert await pool(sum, [1]) == 1
         (process,) = multiprocessing.active_children()
         process.kill()
-        await until(lambda: pool._idle[0]._broken)
+        await until(lambda: pool._life.idle[0]._broken)
         assert await pool(sum, [2]) == 2
 
 
@@ -344,10 +344,10 @@ class Standin:
         self.kills = self.ends = 0
         self._processes = {1: self}
 
-    def submit(self, function, parcel):
+    def submit(self, function, *given):
         self.meanwhile()
         work = Work()
-        work.set_result(function(parcel))
+        work.set_result(function(*given))
         return work
 
     def kill(self):
@@ -361,7 +361,7 @@ def test_a_process_whose_work_was_left_as_it_began_is_killed_and_not_kept():
     running = Running(None, "sum")
     process = Standin(meanwhile=running.leave)
     idle = [process]
-    running.in_process(idle, packed(sum, ([1],), {}))
+    running.in_process(idle, packed(sum, ([1],), {}), "sum")
     assert (idle, process.kills, process.ends) == ([], 1, 1)
 
 
@@ -369,14 +369,14 @@ def test_a_process_is_not_killed_for_a_work_that_it_has_done():
     running = Running(None, "sum")
     process = Standin()
     idle = [process]
-    assert running.in_process(idle, packed(sum, ([1],), {})) == 1
+    assert running.in_process(idle, packed(sum, ([1],), {}), "sum") == 1
     running.leave()
     assert (idle, process.kills, process.ends) == ([process], 0, 0)
 
 
 async def test_a_work_that_cannot_be_begun_takes_no_place():
     async with Offload(threads=1) as pool:
-        pool._executor.shutdown()
+        pool._life.executor.shutdown()
         for _ in range(2):
             with pytest.raises(RuntimeError, match="cannot schedule new futures"):
                 await pool(sum, [1])

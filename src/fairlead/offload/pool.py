@@ -1,35 +1,30 @@
 """The places for blocking work, and the line before them: what waits is seen and bounded, and waits no longer than its deadline.
 
 asyncio's own executor queues without a bound, and host names are looked up in it: work there makes every new connection wait. Here
-the executor below never queues. Longer than most: the life of a pool is one idea.
+the executor below never queues.
 """
 
 from __future__ import annotations
 
 import os
-from asyncio import AbstractEventLoop, Future, get_running_loop, to_thread, wait
+from asyncio import AbstractEventLoop, CancelledError, get_running_loop, to_thread, wait
 from collections.abc import Callable
-from concurrent.futures import Future as Work
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from logging import getLogger
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, cast
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 from weakref import ref
 
 from fairlead import forks
 from fairlead.caller import within
-from fairlead.core import Call, Timeout, Upstream
-from fairlead.errors import ConfigError, DeadlineExceeded
+from fairlead.core import Call, Timeout
+from fairlead.errors import ConfigError, DeadlineExceeded, FairleadError
+from fairlead.keywords import patience
+from fairlead.offload.life import Life, settle, tell
 from fairlead.offload.work import Running, end, packed
-from fairlead.policies.slots import Slots
-
-if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,40 +70,31 @@ class Offload:
         self.limit = processes or threads or THREADS
         self._by_process = processes is not None
         self._bound = inf if waiting is None else waiting
-        self._loop: Callable[[], AbstractEventLoop | None]
-        self._closed: bool
-        self._calls: int
-        """Those that began and have not ended, in line or at work."""
-        self._emptied: Future[None] | None
-        self._running: set[Running]
-        self._idle: list[ProcessPoolExecutor]
-        self._slots: Slots
-        self._executor: ThreadPoolExecutor
         self._begin()
 
     @property
     def under_way(self) -> int:
         """Places that are taken."""
-        return self._slots.taken
+        return self._life.slots.taken
 
     @property
     def abandoned(self) -> int:
         """Of those, by works that nobody waits for any more."""
-        return sum([running.left for running in self._running])
+        return sum([running.left for running in self._life.running])
 
     @property
     def waiting(self) -> int:
-        return len(self._slots.line)
+        return self._life.slots.waiting
 
     @property
     def waited(self) -> tuple[float, ...]:
         """Seconds that the last ones were in line, of those who had to wait."""
-        return tuple(self._slots.waited)
+        return tuple(self._life.slots.waited)
 
     @property
     def shed(self) -> int:
         """How many found the line full."""
-        return self._slots.shed
+        return self._life.slots.shed
 
     async def __call__(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """What `work(*args, **kwargs)` returns, or raises. In a thread, it sees the context variables of whoever calls.
@@ -116,14 +102,15 @@ class Offload:
         Raises DeadlineExceeded; LimitReached where the line is full; ConfigError for what cannot be called there, or once it is closed.
         """
         loop = self._here()
+        life = self._life
         told = getattr(work, "__qualname__", None) or type(work).__name__
         parcel = self._checked(told, work, args, kwargs)
         with within(self.timeout) as due:
             context = copy_context()
         if due <= loop.time():
             raise self._late(told, "was not begun, as no time was left")
-        slots, executor = self._slots, self._executor
-        self._calls += 1
+        slots = life.slots
+        life.calls += 1
         try:
             if slots.taken < slots.limit:
                 slots.taken += 1
@@ -132,15 +119,15 @@ class Offload:
             running = Running(loop.create_future(), told)
             try:
                 if parcel is None:
-                    running.work = executor.submit(partial(context.run, work, *args, **kwargs))
+                    running.work = life.executor.submit(partial(context.run, work, *args, **kwargs))
                 else:
-                    running.work = executor.submit(running.in_process, self._idle, parcel)
+                    running.work = life.executor.submit(running.in_process, life.idle, parcel, f"{self.name}: {told}")
             except BaseException:
                 slots.release()
                 raise
-            self._running.add(running)
-            running.work.add_done_callback(partial(_tell, loop, partial(self._ended, slots, running)))
-            timer = None if due == inf else loop.call_at(due, _settle, running.outcome)
+            life.running.add(running)
+            running.work.add_done_callback(partial(tell, loop, partial(self._ended, life, running)))
+            timer = None if due == inf else loop.call_at(due, settle, running.outcome)
             try:
                 await running.outcome
             finally:
@@ -149,13 +136,14 @@ class Offload:
                 if not running.work.done():
                     running.leave()
             if not running.left:
-                answer: R = running.work.result()
+                try:
+                    answer: R = running.work.result()
+                except CancelledError:  # the work's own: whoever awaits it was not cancelled
+                    raise FairleadError(f"{told} was cancelled", upstream=self.name) from None
                 return answer
         finally:
-            self._calls -= 1
-            if not self._calls and self._emptied is not None:
-                _settle(self._emptied)
-        if self._closed:
+            life.leave()
+        if life.closed:
             raise ConfigError(f"{self.name}: it was closed while {told} ran")
         what = (
             "its thread cannot be stopped, and is taken until it ends" if parcel is None else "its process was killed"
@@ -167,31 +155,29 @@ class Offload:
 
         For a thread that is still at work then nobody waits but the interpreter, when it ends. May be called again.
         """
-        seconds: Any = DRAIN if drain is None else drain
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < inf:
-            raise ConfigError(f"{self.name}: close(drain={drain!r}) is not a number of seconds from 0 on")
-        loop = get_running_loop()
-        here = self._loop() is loop
-        if not here and self._open_elsewhere():
+        seconds = patience(self.name, drain, DRAIN)
+        life, loop = self._life, get_running_loop()
+        here = life.loop() is loop
+        if life.elsewhere(loop):
             raise ConfigError(f"{self.name}: close it on the event loop that opened it, which still runs")
-        self._closed = True
+        life.closed = True
         try:
-            if here and self._calls and seconds:
-                self._emptied = self._emptied or loop.create_future()
-                await wait({self._emptied}, timeout=seconds)
+            if here and life.calls and seconds:
+                life.emptied = life.emptied or loop.create_future()
+                await wait({life.emptied}, timeout=seconds)
         finally:
-            self._slots.upstream.close()
-            for running in self._running:
+            life.slots.upstream.close()
+            for running in life.running:
                 running.leave()
                 if here:
-                    _settle(running.outcome)
-            self._executor.shutdown(wait=False)
-            idle, self._idle[:] = self._idle[:], []
+                    settle(running.outcome)
+            life.executor.shutdown(wait=False)
+            idle, life.idle[:] = life.idle[:], []
             if idle:
                 await to_thread(end, idle)
 
     async def __aenter__(self) -> Self:
-        if self._closed:
+        if self._life.closed:
             self._begin()
         self._here()
         return self
@@ -214,34 +200,30 @@ class Offload:
         self._begin()
 
     def _begin(self) -> None:
-        self._loop = _nowhere
-        self._closed, self._calls, self._emptied = False, 0, None
-        self._running, self._idle = set(), []
-        self._slots = Slots(Upstream(self.name), self.limit, self._bound)
-        self._executor = ThreadPoolExecutor(self.limit, thread_name_prefix=f"fairlead {self.name}")
+        self._life = Life(self.name, self.limit, self._bound)
 
     def _here(self) -> AbstractEventLoop:
         loop = get_running_loop()
-        if self._closed:
+        life = self._life
+        if life.closed:
             raise ConfigError(f"{self.name}: it is closed; open it once and close it when the application ends")
-        if self._loop() is not loop:
-            if self._open_elsewhere():
+        if life.loop() is not loop:
+            if life.elsewhere(loop):
                 raise ConfigError(f"{self.name}: it was opened on another event loop: make one for each loop")
             self._begin()
-            self._loop = ref(loop)
+            self._life.loop = ref(loop)
             forks.settle(self, None, forked=False)
         return loop
-
-    def _open_elsewhere(self) -> bool:
-        known = self._loop()
-        return known is not None and not known.is_closed()
 
     def _checked(self, told: str, work: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
         """What a process is sent. Raises ConfigError for what cannot be called, or not be sent."""
         if not callable(work):
             raise ConfigError(f"{self.name}: {told} cannot be called: pass the function, and its arguments after it")
-        if iscoroutinefunction(work):
-            raise ConfigError(f"{self.name}: {told} is async: await it where you are")
+        for called in (work, type(work).__call__):
+            if iscoroutinefunction(called):
+                raise ConfigError(f"{self.name}: {told} is async: await it where you are")
+            if isgeneratorfunction(called) or isasyncgenfunction(called):
+                raise ConfigError(f"{self.name}: {told} is a generator, and would run where it is read: return a list")
         if not self._by_process:
             return None
         try:
@@ -252,31 +234,15 @@ class Offload:
                 "define it at the top of a module, and pass what can be pickled"
             ) from error
 
-    def _ended(self, slots: Slots, running: Running) -> None:
-        slots.release()
-        self._running.discard(running)
+    def _ended(self, life: Life, running: Running) -> None:
+        life.ended(running)
         if running.left and not self._by_process and (error := running.work.exception()) is not None:
             _log.warning(
                 "%s: %s failed, when nobody waited for it any more: %s", self.name, running.told, type(error).__name__
             )
-        _settle(running.outcome)
 
     def _late(self, told: str, why: str) -> DeadlineExceeded:
         return DeadlineExceeded(f"{told} {why}", upstream=self.name)
 
     def __repr__(self) -> str:
         return f"<Offload {self.name}: {self.under_way} of {self.limit} taken, {self.waiting} waiting>"
-
-
-def _tell(loop: AbstractEventLoop, ended: Callable[[], None], _: Work[Any]) -> None:
-    with suppress(RuntimeError):  # a loop that is closed: nobody is there to be told
-        loop.call_soon_threadsafe(ended)
-
-
-def _settle(future: Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _nowhere() -> None:
-    return None

@@ -14,6 +14,8 @@ from concurrent.futures import Future as Work
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from fairlead.errors import ConfigError
+
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
@@ -40,9 +42,9 @@ class Running:
             if self._process is not None:
                 _kill(self._process)
 
-    def in_process(self, idle: list[ProcessPoolExecutor], parcel: bytes) -> Any:
-        """In a thread: what comes of the parcel, in an idle process or in a new one."""
-        process, work = _begun(idle, parcel)
+    def in_process(self, idle: list[ProcessPoolExecutor], parcel: bytes, told: str) -> Any:
+        """In a thread: what comes of the parcel, in an idle process or in a new one. In errors it is called what is `told`."""
+        process, work = _begun(idle, parcel, told)
         with self._lock:
             self._process = process
             if self.left:
@@ -55,7 +57,18 @@ class Running:
             idle.append(process)
         else:
             process.shutdown()
-        return work.result()
+        if isinstance(error, BrokenExecutor):
+            raise type(error)(
+                f"{told}: its process ended meanwhile: it crashed or was killed, or the program that starts it "
+                'does not begin under `if __name__ == "__main__":`'
+            ) from error
+        answer = work.result()
+        try:
+            return pickle.loads(answer)  # noqa: S301  what this process's child has packed
+        except Exception as fault:
+            raise ConfigError(
+                f"{told} returned what cannot be read again ({type(fault).__name__}): return what can be pickled"
+            ) from fault
 
 
 def packed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -68,7 +81,7 @@ def end(processes: Iterable[ProcessPoolExecutor]) -> None:
         process.shutdown()
 
 
-def _begun(idle: list[ProcessPoolExecutor], parcel: bytes) -> tuple[ProcessPoolExecutor, Work[Any]]:
+def _begun(idle: list[ProcessPoolExecutor], parcel: bytes, told: str) -> tuple[ProcessPoolExecutor, Work[Any]]:
     from concurrent.futures import ProcessPoolExecutor  # which takes long to import
     from multiprocessing import get_context
 
@@ -78,16 +91,34 @@ def _begun(idle: list[ProcessPoolExecutor], parcel: bytes) -> tuple[ProcessPoolE
         except IndexError:
             # Spawned: a fork beside threads copies locks that nobody will open.
             process = ProcessPoolExecutor(1, get_context("spawn"))
-            return process, process.submit(_unpacked, parcel)
+            return process, process.submit(_done, parcel, told)
         try:
-            return process, process.submit(_unpacked, parcel)
+            return process, process.submit(_done, parcel, told)
         except BrokenExecutor:  # it died while it had nothing to do
             process.shutdown()
 
 
-def _unpacked(parcel: bytes) -> Any:
+def _done(parcel: bytes, told: str) -> bytes:
+    """In the process. What cannot be sent back would else be taken for its death, where it is read."""
     work, args, kwargs = pickle.loads(parcel)  # noqa: S301  what this process's parent has packed
-    return work(*args, **kwargs)
+    try:
+        answer = work(*args, **kwargs)
+    except BaseException as error:
+        kind = type(error).__name__
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301
+        except Exception as fault:
+            raise ConfigError(
+                f"{told} raised {kind}, which cannot be sent back ({type(fault).__name__}): raise what can be pickled"
+            ) from error
+        raise
+    try:
+        return pickle.dumps(answer)
+    except Exception as fault:
+        raise ConfigError(
+            f"{told} returned {type(answer).__name__}, which cannot be sent back ({type(fault).__name__}): "
+            "return what can be pickled"
+        ) from fault
 
 
 def _kill(process: ProcessPoolExecutor) -> None:
