@@ -18,11 +18,12 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from shutil import which
 from statistics import median
 from time import monotonic
 from typing import Any
@@ -63,12 +64,12 @@ class Bench:
             self._secure = {"origin": f"https://127.0.0.1:{port}", "authority": str(self._folder / "authority.pem")}
         return self._secure
 
-    def child(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def child(self, *arguments: str, command: Sequence[str] = (sys.executable,)) -> subprocess.CompletedProcess[str]:
         """A fresh interpreter, run to its end. What it imports is compiled once, as an installed package is."""
-        whole = [sys.executable, *command]
+        whole = [*command, *arguments]
         done = subprocess.run(whole, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+            raise RuntimeError(f"{' '.join(whole)}\n{done.stderr}")
         return done
 
 
@@ -102,6 +103,8 @@ def contend(figure: Figure, entry: tuple[str, str], bench: Bench, *, quick: bool
     if figure.measure == "importing":
         return {"ms": float(bench.child("-c", IMPORT.format(client)).stdout)}
     options = {**figure.options, **figure.cases[case], **(figure.quick if quick else {})}
+    if figure.measure == "counting":
+        return {"instructions": counted(bench, client, options["requests"])}
     where = bench.secure() if options.pop("tls", False) else bench.plain()
     if "requests" in options:
         options["requests"] = max(200, options["requests"] // SLOWNESS.get(client, 1))
@@ -110,6 +113,22 @@ def contend(figure: Figure, entry: tuple[str, str], bench: Bench, *, quick: bool
     if taken.get("failed") and "failed" not in {field.name for field in figure.fields}:
         raise RuntimeError(f"{client}, {figure.title}: {taken['failed']} calls failed, the first by {taken['failure']}")
     return taken
+
+
+def counted(bench: Bench, client: str, requests: int) -> float:
+    """Instructions of a request: what so many more of them take more."""
+    counting = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable)
+    totals = []
+    for number, command in (
+        (500, (sys.executable,)),
+        (500, counting),
+        (500 + requests, counting),
+    ):  # the first compiles
+        given = json.dumps({"contender": client, **bench.plain(), "requests": number})
+        said = bench.child(str(HERE / "measures.py"), "load", given, command=command).stderr
+        if command is counting:
+            totals.append(int(said.rpartition("Collected : ")[2].split()[0]))
+    return (totals[1] - totals[0]) / requests
 
 
 def rounds_of(figure: Figure, number: int, bench: Bench, *, quick: bool) -> list[page.Round]:
@@ -169,6 +188,9 @@ def run(chosen: list[Figure], number: int | None, *, quick: bool) -> page.Result
     with ExitStack() as stack:
         bench = Bench(stack)
         for figure in chosen:
+            if figure.measure == "counting" and which("valgrind") is None:
+                print("without valgrind nothing is counted", file=sys.stderr, flush=True)
+                continue
             count = min(number or (3 if quick else figure.rounds), figure.rounds)
             print(f"{monotonic() - began:5.0f} s  {figure.title}, rounds: {count}", file=sys.stderr, flush=True)
             results["figures"][figure.key] = rounds_of(figure, count, bench, quick=quick)

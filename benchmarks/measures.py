@@ -29,6 +29,10 @@ def cpu():
     return used.ru_utime + used.ru_stime
 
 
+def system():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_stime
+
+
 async def load(setting, contend, *, requests, size=0, path="/small"):
     """CPU per request of as many callers as the setting has, on warm connections: JSON, or a body of `size` bytes."""
     failed, first = 0, ""
@@ -55,11 +59,12 @@ async def load(setting, contend, *, requests, size=0, path="/small"):
             await asyncio.gather(*(caller(turns) for _ in range(setting.concurrency)))
 
         await run(min(setting.concurrency * 4, max(requests, setting.concurrency)))
-        before, began = cpu(), perf_counter()
+        before, kernel, began = cpu(), system(), perf_counter()
         await run(requests)
-        used, took = cpu() - before, perf_counter() - began
+        used, kernel, took = cpu() - before, system() - kernel, perf_counter() - began
     return {
         "cpu_us": used / requests * 1e6,
+        "system_us": kernel / requests * 1e6,
         "per_second": requests / took,
         "failed": failed,
         "failure": first,
