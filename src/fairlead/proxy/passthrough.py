@@ -116,13 +116,10 @@ class Passthrough(Answer):
             return
         request = self._stream.request
         if request.headers.get("accept-encoding") == _ours():
-            codings = b", ".join([value for name, value in scope["headers"] if name == b"accept-encoding"]).decode(
-                "latin-1"
-            )
+            codings = [value for name, value in scope["headers"] if name == b"accept-encoding"]
+            asked = b", ".join(codings).decode("latin-1")
             # Some servers let through what no field may hold, and it would be an error of ours.
-            request = request.with_header(
-                "Accept-Encoding", codings if codings and codings.isprintable() else "identity"
-            )
+            request = request.with_header("Accept-Encoding", (asked.isprintable() and asked) or "identity")
         if isinstance(upload := request.content, Upload):
             listening.held = True
             request = request.replace()
