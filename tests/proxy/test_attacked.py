@@ -365,6 +365,22 @@ async def test_an_upstream_that_takes_nothing_is_waited_for_no_longer_than_one_t
         assert world.client._under_way == 0
 
 
+@virtual_time
+async def test_an_upstream_is_told_no_more_time_than_is_left():
+    """A caller's own word went on as it was, however long it had waited in line, and whatever bound there was here."""
+    engine = script(200, 200, 200, 200)
+    async with HTTPClient(BASE, engine=engine, max_retries=0, deadline_header="X-Request-Timeout") as client:
+        proxy = ReverseProxy(client)
+        said = (b"x-request-timeout", b"50")
+        await said_to(Caller(proxy, max_deadline=2.0), said)
+        await said_to(Caller(proxy), said, (b"x-request-timeout", b"3"))
+        # Nobody has read it, or nothing follows from it: it is the caller's to say.
+        await said_to(proxy, said)
+        await said_to(Caller(proxy, deadline_header=None), said)
+    told = [request.headers.get_list("x-request-timeout") for request in engine.requests]
+    assert told == [["2"], ["3"], ["50"], ["50"]]
+
+
 # A body that waits to be asked for
 
 EXPECTING = b"POST /x HTTP/1.1\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n"

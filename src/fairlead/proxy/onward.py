@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import inf
 from typing import Final
 
 from fairlead.base import BaseAPIClient
+from fairlead.caller import remaining
 from fairlead.headers import Headers, Pair
 from fairlead.inbound import Scope
 from fairlead.keywords import default_headers
 from fairlead.message import Request
+from fairlead.policies.deadline import DeadlineHeader
 from fairlead.proxy.fields import Inward, Verdicts, one_cookie
 from fairlead.proxy.forwarded import Tale
 from fairlead.proxy.framing import Said, framed, host
@@ -53,10 +56,13 @@ class Onward:
         without = {name.lower() for name, _ in self._own}
         self._preserve = preserve_host and b"host" not in without
         named = {name for name, _ in client._default_params}
+        self._deadline: bytes | None = None
         for policy in client.pipeline.policies:
             if getattr(policy, "place", None) == "Auth":
                 without |= {b"authorization", str(getattr(policy, "header", "authorization")).lower().encode()}
                 named |= {str(query)} if (query := getattr(policy, "query", None)) else set()
+            elif isinstance(policy, DeadlineHeader):
+                self._deadline = policy.header.lower().encode()
         self._known: dict[tuple[str, str | None, str, str, str], Headers] = {}
         self._verdicts = Verdicts(without, [prefix.lower().encode() for prefix in strip])
         self._named = frozenset(name.lower().encode() for name in named)
@@ -76,6 +82,8 @@ class Onward:
         plain = name and (len(said) == 1 or (len(said) == 2 and b"connection" in said))
         if not plain:
             self._travelled(method, said, pairs)
+        if self._deadline is not None and "fairlead.caller" in scope and remaining() < inf:
+            pairs = [pair for pair in pairs if pair[0] != self._deadline]  # what is left of it is said by the client
         where, prefix = target(scope, self._client._base, self._params, self._named)
         client = scope.get("client")
         peer = client[0] if client is not None else None
