@@ -88,7 +88,7 @@ class Figure:
 
 def value(rounds: list[Round], name: str, entry: tuple[str, str]) -> float | None:
     case, client = entry
-    found = [taken[case][client][name] for taken in rounds if client in taken.get(case, {})]
+    found = [taken[case][client][name] for taken in rounds if name in taken.get(case, {}).get(client, ())]
     return median(found) if found else None
 
 
