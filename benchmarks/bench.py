@@ -1,7 +1,7 @@
 """Takes every figure of `figures.py`, client beside client in rounds, and writes `docs/performance.md` and its picture.
 
-    python benchmarks/bench.py              the whole, about a quarter of an hour; writes results.json and the page
-    python benchmarks/bench.py --quick      a look, two minutes; prints, and writes nothing
+    python benchmarks/bench.py              the whole, about twenty minutes; writes results.json and the page
+    python benchmarks/bench.py --quick      a look, four minutes; prints, and writes nothing
     python benchmarks/bench.py --only tls sizes [--rounds 3]        the same for some figures
     python benchmarks/bench.py --render     the page again, from results.json
 

@@ -200,6 +200,7 @@ FIGURES = (
         (),
         {"requests": 20_000},
         {"requests": 2_000},
+        rounds=5,
     ),
     Figure(
         "overhead",
@@ -217,6 +218,7 @@ FIGURES = (
         ),
         {"requests": 40_000, "stub": True},
         {"requests": 4_000},
+        rounds=5,
     ),
     Figure(
         "latency",
