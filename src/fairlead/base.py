@@ -32,7 +32,7 @@ from fairlead.keywords import (
     patience,
     split_base,
 )
-from fairlead.message import Request, Response
+from fairlead.message import Headers, Request, Response
 from fairlead.observe import sinks
 from fairlead.stream import caller
 from fairlead.url import Origin, join, pairs, relative, shown, split, with_params
@@ -164,7 +164,12 @@ class BaseAPIClient:
         from fairlead.policies.redirect import carried
 
         asked = call.request
-        headers = self._default_headers.under(carried(asked.headers, elsewhere=True, bodiless=False))
+        # What the library says where nobody else does, the first of the two has said, or had a reason not to: a proxy's caller, say, reads
+        # the coded bytes, and may know no coding.
+        usual = default_headers(None).raw
+        own = Headers.received([pair for pair in self._default_headers.raw if pair not in usual])
+        own.framing = self._default_headers.framing
+        headers = own.under(carried(asked.headers, elsewhere=True, bodiless=False))
         target = with_params(self._base + target, self._default_params)
         request = Request.build(asked.method, self._origin, target, headers, asked.content)
         request.idempotent, request.route = asked.idempotent, asked.route

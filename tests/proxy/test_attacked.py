@@ -12,6 +12,7 @@ from fairlead.auth import ApiKey
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
 from fairlead.errors import FairleadError, TimedOut
+from fairlead.policies import Fallback
 from fairlead.proxy import ReverseProxy
 from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, _within, told, valid_host
 from fairlead.proxy.framing import _named
@@ -621,3 +622,19 @@ def test_of_real_connections_none_is_left_either(kind):
             assert (len(client.engine._open), client._under_way) == (idle, 0)
 
     assert at_every_step(story, real=True) > 15
+
+
+async def test_who_stands_in_is_asked_for_no_coding_that_the_caller_did_not_name():
+    """The bytes go on as they come: whoever knows no gzip got gzip, where the first upstream was down."""
+    backup, engine = script(200, 200), script(500, 500)
+    async with (
+        HTTPClient("http://backup.test", engine=backup, headers={"X-Own": "1"}) as client,
+        HTTPClient(BASE, engine=engine, policies=(Fallback(client),)) as first,
+    ):
+        proxy = ReverseProxy(first)
+        await said_to(proxy)
+        await said_to(proxy, (b"accept-encoding", b"br"), (b"user-agent", b"x"))
+    names = [{name.lower() for name, _ in request.headers.raw} for request in backup.requests]
+    assert not {b"accept", b"accept-encoding", b"user-agent"} & names[0]
+    assert b"x-own" in names[0] & names[1]
+    assert backup.requests[1].headers.get_list("accept-encoding") == ["br"]
