@@ -17,7 +17,7 @@ from fairlead.fastapi import passthrough
 from fairlead.gather import gather
 from fairlead.testing import virtual_time
 from peers import PATIENCE
-from test_asgi import GONE, Browser, alone, body, leaves, left, ok, shop
+from test_asgi import EMPTY, GONE, Browser, alone, body, leaves, left, ok, shop
 
 
 async def passing(request, call_next):
@@ -213,6 +213,25 @@ class TestListening:
             with suppress(asyncio.CancelledError):
                 await leaves(app, browser=browser)
             assert now() == 1.0
+
+    @virtual_time
+    async def test_nobody_listens_for_one_that_the_application_knows_is_gone(self):
+        async with shop(9.0, 200) as client:
+
+            async def app(scope, receive, send):
+                await receive()
+                call = asyncio.create_task(client.get("/"))
+                await asyncio.sleep(0.001)
+                assert await receive() == GONE
+                await asyncio.sleep(1.0)
+                reading.append(browser.reading)
+                call.cancel()
+
+            reading = []
+            browser = Browser(EMPTY, GONE)
+            browser.leave = lambda: None  # a server that has nothing more to say
+            await browser.asks(app)
+            assert reading == [0]
 
 
 @virtual_time

@@ -175,7 +175,7 @@ class Inbound(caller.Asked):
 
     def listen(self) -> None:
         self._soon = False
-        if not self._reads:
+        if self._watched and not self._reads:
             self._held: deque[Message | Exception] = deque()
             self._size = 0
             self._room: Future[None] | None = None
