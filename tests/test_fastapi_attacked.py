@@ -8,6 +8,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from fairlead.asgi import Caller
+from fairlead.caller import remaining
 from fairlead.client import HTTPClient
 from fairlead.errors import CircuitOpen, ConfigError, ConnectFailed, LimitReached
 from fairlead.fastapi import Named, Use, lifespan
@@ -68,6 +70,24 @@ def test_whoever_is_refused_is_told_when_to_come_again_also_where_nobody_knows(e
     with TestClient(app) as browser:
         answer = browser.get("/")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+# beside what is there already
+
+
+def test_one_that_is_derived_from_the_middleware_is_the_applications_own_too():
+    class Mine(Caller):
+        """With something else around each request."""
+
+    app = FastAPI(lifespan=lifespan(Weather(engine=script(then=200))))
+    app.add_middleware(Mine, max_deadline=7.0)
+
+    @app.get("/")
+    async def route() -> float:
+        return remaining()
+
+    with TestClient(app) as browser:
+        assert 1.0 < browser.get("/").json() <= 7.0
 
 
 # mistakes

@@ -78,6 +78,6 @@ def _takes_all(path: str) -> bool:
 
 def _hear(app: Starlette, deadline_header: str | None) -> None:
     """Outermost, so that all of the application is ended at once; unless it has one already."""
-    ours: Any = Caller
-    if all(layer.cls is not ours for layer in app.user_middleware):
+    kinds: list[Any] = [layer.cls for layer in app.user_middleware]
+    if not any(isinstance(kind, type) and issubclass(kind, Caller) for kind in kinds):
         app.user_middleware.insert(0, Middleware(Caller, deadline_header=deadline_header))
