@@ -35,7 +35,7 @@ class Watched:
 
     def begin(self, scope: Scope) -> None:
         if _CALLER in scope:
-            # Somebody around this would listen too, and from the start: from here on only its deadline counts.
+            # Somebody around this would listen too: from here on only its deadline counts.
             inherited = caller.asked()
             self._token = caller.ask(caller.Asked(inf if inherited is None else inherited.deadline))
 
