@@ -16,7 +16,7 @@ from fairlead.errors import ProtocolError
 from fairlead.message import Request
 from fairlead.policies import CircuitBreaker, ConcurrencyLimit
 from fairlead.policies.circuit import verdict
-from fairlead.proxy import ReverseProxy, conversation
+from fairlead.proxy import ReverseProxy, conversation, websocket
 from fairlead.proxy.conversation import _exceeds
 from fairlead.proxy.frames import Messages
 from fairlead.proxy.websocket import WebSockets, deny
@@ -108,6 +108,25 @@ async def test_a_close_in_the_midst_of_a_message_is_how_the_upstream_ended_it():
     async with proxied(upstream(closing)) as (client, _, _):
         await client.until("websocket.close")
     assert (client.heard, client.closed) == ([], (4001, "bye"))
+
+
+@pytest.mark.parametrize("timeout", [5.0, None])
+async def test_an_upstream_that_takes_nothing_is_not_waited_for_without_end(timeout, monkeypatch):
+    """Whoever gave the proxy a time for its calls gave none for this, and a stalled upstream cannot be pinged."""
+    monkeypatch.setattr(websocket, "STALLED", 0.1)
+
+    async def deaf(socket):
+        socket.line.writer.transport.pause_reading()
+        await socket.line.peer.until(lambda: bool(client.sent[1:]))
+        socket.line.writer.transport.resume_reading()
+
+    client = Client()
+    async with proxied(upstream(deaf), client=client, timeout=timeout) as (client, peer, _):
+        await client.until("websocket.accept")
+        client.say(bytes(12 << 20))
+        await client.until("websocket.close")
+        peer.note()
+    assert client.closed[0] == 1011
 
 
 async def test_a_token_among_the_subprotocols_is_in_no_log(caplog):

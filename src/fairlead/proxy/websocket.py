@@ -13,7 +13,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, ClassVar, Final
 
@@ -33,6 +33,8 @@ DENYING: Final = 2.0
 """Seconds that the body of an upstream's refusal has to be here."""
 DENIED: Final = 1024 * 1024
 """Bytes of an upstream's refusal that are passed on; of a longer one, the status and the fields alone."""
+STALLED: Final = 60.0
+"""Seconds in which an upstream must take what it is sent, where `Timeout(write=)` sets no bound: a stalled one cannot be pinged."""
 _OWN: Final = b"sec-websocket-"
 _SERVERS: Final = frozenset((b"date", b"server", b"content-length"))
 """Fields of a 101 that servers add by themselves; uvicorn fails where `Date` is there already."""
@@ -97,6 +99,8 @@ async def relay_websocket(
     from fairlead.proxy.conversation import Conversation
     from fairlead.proxy.frames import Messages
 
+    if isinstance(timeout, Timeout) and timeout.write is None:
+        timeout = replace(timeout, write=STALLED)
     hearing = asyncio.ensure_future(receive())
     opening = asyncio.ensure_future(client.send(asking, timeout=timeout, stream=True, **(otherwise or {})))
     try:
