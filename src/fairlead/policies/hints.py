@@ -29,16 +29,17 @@ _LENGTHS: Final = frozenset(map(len, _NAMES))
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?").fullmatch
 _INTEGER: Final = re.compile(r"[0-9]{1,15}").fullmatch
 
-# Structured fields (RFC 9651), every repetition possessive: what does not match is given up in one pass.
+# Structured fields (RFC 9651). What does not match is given up in one pass: repetitions are possessive, or could match in no other way.
+# The latter are groups that may fail half-way: in Python 3.11.2 a possessive one goes on from there.
 _STRING: Final = r'"(?:[ !#-\[\]-~]|\\["\\])*+"'
 _KEY: Final = r"[a-z*][a-z0-9_.*-]*+"
 _WORD: Final = r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*+"
-_BARE: Final = rf"%?{_STRING}|@?-?[0-9]{{1,15}}(?:\.[0-9]{{1,3}})?+|{_WORD}|:[A-Za-z0-9+/=]*+:|\?[01]"
+_BARE: Final = rf"%?{_STRING}|@?-?[0-9]{{1,15}}(?:\.[0-9]{{1,3}})?|{_WORD}|:[A-Za-z0-9+/=]*+:|\?[01]"
 _END: Final = r"[ \t]*+(?:,(?=[ \t]*+[^ \t])[ \t]*+|\Z)"
-_PARAMETERS: Final = rf"((?:;[ ]*+{_KEY}(?:=(?:{_BARE}))?+)*+)"
+_PARAMETERS: Final = rf"((?:;[ ]*+{_KEY}(?:=(?:{_BARE}))?)*)"
 _ITEM: Final = re.compile(rf"(?:{_STRING}|{_WORD}){_PARAMETERS}{_END}")
-_MEMBER: Final = re.compile(rf"({_KEY})(?:=({_BARE}))?+{_PARAMETERS}{_END}")
-_parameters: Final = re.compile(rf";[ ]*+({_KEY})(?:=({_BARE}))?+").findall
+_MEMBER: Final = re.compile(rf"({_KEY})(?:=({_BARE}))?{_PARAMETERS}{_END}")
+_parameters: Final = re.compile(rf";[ ]*+({_KEY})(?:=({_BARE}))?").findall
 
 
 def speaks(status: int, pairs: Sequence[Pair]) -> bool:
