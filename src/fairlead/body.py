@@ -39,13 +39,16 @@ CHUNK: Final = 64 * 1024
 
 
 class Upload:
-    """A body read while it is sent. `length` in bytes where it is known; `replayable` if it can be read again from its start."""
+    """A body read while it is sent. `length` in bytes where it is known; `replayable` if it can be read again from its start.
 
-    __slots__ = ("_open", "_spent", "length", "replayable")
+    `awaited` is whether it was its source that was waited for last, and not whoever takes it.
+    """
+
+    __slots__ = ("_open", "_spent", "awaited", "length", "replayable")
 
     def __init__(self, open_: Callable[[], Source], *, length: int | None = None, replayable: bool = True) -> None:
         self._open = open_
-        self._spent = False
+        self._spent = self.awaited = False
         self.length = length
         self.replayable = replayable
 
@@ -62,8 +65,12 @@ class Upload:
             return
         chunks = aiter(source)
         try:
+            self.awaited = True
             async for chunk in chunks:
+                self.awaited = False
                 yield _piece(chunk)
+                self.awaited = True
+            self.awaited = False
         finally:
             if isinstance(chunks, AsyncGenerator):  # given up half-way, it is told so now and not when memory is tidied
                 await chunks.aclose()

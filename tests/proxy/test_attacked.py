@@ -638,3 +638,52 @@ async def test_who_stands_in_is_asked_for_no_coding_that_the_caller_did_not_name
     assert not {b"accept", b"accept-encoding", b"user-agent"} & names[0]
     assert b"x-own" in names[0] & names[1]
     assert backup.requests[1].headers.get_list("accept-encoding") == ["br"]
+
+
+# The circuit
+
+
+@pytest.mark.parametrize("engine", ["native", "aiohttp"])  # httpx2 sees no end before it has sent
+async def test_callers_that_send_slowly_open_no_circuit_for_the_others(engine):
+    """An upstream that waits for no body for long, and ends the connection without a word: five sockets were enough, again and again."""
+
+    async def talk(line):
+        seen = await line.head()
+        if seen is not None and seen.method == "GET":
+            await line.say(answer(b"well"))
+        elif seen is not None:
+            await line.reader.readexactly(4)
+            line.hang_up()
+
+    settings = {"engine": engine, "max_retries": 0}
+    async with Peer(talk) as peer, HTTPClient(peer.url, **settings) as client:
+        proxy = ReverseProxy(client)
+        for _ in range(6):
+            got = Messages()
+            got.coming = [{"type": "http.request", "body": b"half", "more_body": True}]
+            async with asyncio.timeout(PATIENCE):
+                await proxy(scope((b"content-length", b"100000"), method="POST"), got.receive, got.send)
+            assert (got.status, b"connection_terminated" in got.values(b"proxy-status")[0]) == (502, True)
+        assert (await said_to(proxy)).status == 200
+
+
+@pytest.mark.parametrize("engine", ["native", "httpx2", "aiohttp"])
+async def test_but_an_upstream_that_ends_an_upload_it_is_given_does(engine):
+    async def talk(line):
+        if await line.head() is not None:
+            line.writer.transport.pause_reading()
+            line.reset()
+
+    class Pouring(Messages):
+        async def receive(self):
+            return {"type": "http.request", "body": b"x" * 65536, "more_body": True}
+
+    async with Peer(talk) as peer, HTTPClient(peer.url, engine=engine, max_retries=0) as client:
+        proxy = ReverseProxy(client)
+        statuses = []
+        for _ in range(6):
+            got = Pouring()
+            async with asyncio.timeout(PATIENCE):
+                await proxy(scope((b"content-length", b"1000000000"), method="POST"), got.receive, got.send)
+            statuses.append(got.status)
+        assert statuses == [502] * 5 + [503]

@@ -18,8 +18,8 @@ from fairlead.engines import coding
 from fairlead.engines.native.head import asks, declared, encode
 from fairlead.engines.timing import Bound, ends, expired, streams
 from fairlead.engines.waits import Waits
-from fairlead.engines.wire import Limits, too_large
-from fairlead.errors import ConfigError, FairleadError, Knowledge, Phase, ProtocolError, TimedOut
+from fairlead.engines.wire import Limits, ended, too_large
+from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, Phase, ProtocolError, TimedOut
 from fairlead.headers import Pair
 from fairlead.message import Coding, Request
 
@@ -105,6 +105,10 @@ class Attempt:
             told: BaseException = self.expired()
         else:
             told = self.fault or theirs(error)
+            if isinstance(told, Disconnected) and not isinstance(
+                fault := ended(self.call.request, self.phase), Disconnected
+            ):
+                told = fault
         if self.repeated and isinstance(told, FairleadError):
             told.knowledge = Knowledge.UNKNOWN
         return told

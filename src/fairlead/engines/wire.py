@@ -6,10 +6,12 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from fairlead.errors import ProtocolError
+from fairlead.body import Upload
+from fairlead.errors import Disconnected, FairleadError, Phase, ProtocolError
 
 if TYPE_CHECKING:
     from fairlead.engines.guard import Guard
+    from fairlead.message import Request
 
 EngineName = Literal["native", "httpx2", "aiohttp"]
 
@@ -56,3 +58,14 @@ def too_large(limit: int) -> ProtocolError:
     error = ProtocolError(f"a body of more than {limit} bytes: read it as a stream", phase="body")
     error.too_large = True
     return error
+
+
+def ended(request: Request, phase: Phase) -> FairleadError:
+    """The error for a connection that ended too early. No verdict on a peer that somebody else's body, a proxy's caller's, kept waiting.
+
+    It waits for it no longer than it likes, and some end without a word: five who send slowly would open the circuit for all.
+    """
+    content = request.content
+    if phase == "sending" and isinstance(content, Upload) and content.awaited and not content.replayable:
+        return FairleadError("the connection ended while the body was waited for", request=request, phase=phase)
+    return Disconnected(request=request, phase=phase)

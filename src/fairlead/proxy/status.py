@@ -74,7 +74,9 @@ def error_type(error: BaseException) -> str:
         return "http_response_incomplete" if error.phase == "body" else "connection_terminated"
     if isinstance(error, ProtocolError):
         return "http_response_header_section_size" if _too_long(error) else "http_protocol_error"
-    return "proxy_configuration_error" if isinstance(error, ConfigError) else "proxy_internal_error"
+    if isinstance(error, ConfigError):
+        return "proxy_configuration_error"
+    return "connection_terminated" if getattr(error, "phase", None) == "sending" else "proxy_internal_error"
 
 
 def _too_long(error: ProtocolError) -> bool:

@@ -22,7 +22,7 @@ from fairlead.engines.native.answer import Answer
 from fairlead.engines.native.head import asks, declared
 from fairlead.engines.timing import Bound, ends, expired
 from fairlead.engines.transport import FRESH, GONE, ended_cleanly, unread
-from fairlead.engines.wire import Limits, too_large
+from fairlead.engines.wire import Limits, ended, too_large
 from fairlead.errors import ConfigError, Disconnected, FairleadError, Knowledge, Phase, ProtocolError
 from fairlead.url import Origin
 
@@ -273,7 +273,7 @@ class Connection(BufferedProtocol):
         if exc is None and ended_cleanly(self.transport) and self.answer.end():
             self._wake()
         else:
-            fault = Disconnected(request=self.call.request, phase=self.phase)
+            fault = ended(self.call.request, self.phase)
             fault.__cause__ = exc  # tells a reset from an end
             self.fail(fault)
 
