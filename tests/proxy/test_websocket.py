@@ -638,16 +638,16 @@ class TestEnds:
     async def test_nor_of_one_that_takes_its_time(self):
         async def slow(socket):
             socket.line.writer.transport.pause_reading()
-            for _ in range(30):
+            for _ in range(60):
                 await moment()
             socket.line.writer.transport.resume_reading()
             assert len((await socket.frame()).data) == 12 << 20
 
-        bounds = WebSockets(ping_interval=0.05)
+        bounds = WebSockets(ping_interval=0.4)
         async with proxied(upstream(slow, ponging), websockets=bounds) as (client, peer, _):
             await client.until("websocket.accept")
             client.say(bytes(12 << 20))
-            for _ in range(35):
+            for _ in range(70):
                 await moment()
             client.leave()
         assert peer.words == [(1000).to_bytes(2, "big")]
@@ -662,14 +662,14 @@ class TestEnds:
     @pytest.mark.parametrize("who", ["client", "upstream"])
     async def test_who_speaks_is_not_idle(self, who):
         async def speaking(socket):
-            for _ in range(25):
+            for _ in range(70):
                 await moment()
                 if who == "upstream":
                     await socket.say(Opcode.TEXT, b"x")
 
-        async with proxied(upstream(speaking), websockets=WebSockets(idle=0.15, ping_interval=None)) as (client, *_):
+        async with proxied(upstream(speaking), websockets=WebSockets(idle=0.5, ping_interval=None)) as (client, *_):
             await client.until("websocket.accept")
-            for _ in range(25):
+            for _ in range(70):
                 await moment()
                 if who == "client":
                     client.say("x")

@@ -129,6 +129,37 @@ async def test_an_upstream_that_takes_nothing_is_not_waited_for_without_end(time
     assert client.closed[0] == 1011
 
 
+async def test_nor_is_a_client_that_does_and_whose_server_does_not_ping(monkeypatch):
+    monkeypatch.setattr(conversation, "TAKEN", 0.05)
+
+    async def speaking(socket):
+        await socket.say(Opcode.TEXT, b"hello")
+
+    stalled = Client(slow=asyncio.Event())
+    async with proxied(upstream(speaking), client=stalled) as (client, peer, task):
+        await task
+    assert client.heard == []
+    assert client.closed[0] == 1008
+    assert peer.words == [(1001).to_bytes(2, "big")]
+
+
+async def test_but_one_that_takes_what_there_is_stays(monkeypatch):
+    monkeypatch.setattr(conversation, "TAKEN", 0.02)
+
+    async def patient(socket):
+        for _ in range(20):
+            await moment()
+        await socket.say(Opcode.TEXT, b"late")
+        for _ in range(20):
+            await moment()
+
+    async with proxied(upstream(patient)) as (client, peer, _):
+        await client.until("websocket.send")
+        client.leave(4002)
+    assert client.heard == ["late"]
+    assert peer.words == [(4002).to_bytes(2, "big")]
+
+
 async def test_a_token_among_the_subprotocols_is_in_no_log(caplog):
     """A page can set no other field of a handshake: Kubernetes, for one, is sent its bearers there."""
     caplog.set_level(logging.DEBUG)

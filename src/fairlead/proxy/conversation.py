@@ -18,6 +18,9 @@ from fairlead.tasks import stop
 
 CLOSING: Final = 2.0
 """Seconds that one side has to end, once the other has."""
+TAKEN: Final = 60.0
+"""Seconds between two looks at whether the client still takes what it is sent; one that took nothing from one to the next is given up. Not
+every server pings."""
 
 
 class Conversation:
@@ -40,6 +43,8 @@ class Conversation:
         self._queue: Queue[str | bytes | None] = Queue(1)
         """Between who listens and who writes: a client that leaves is noticed while the upstream takes nothing."""
         self._active = 0.0
+        self._since = inf
+        """When what the client is being sent was begun."""
 
     async def run(self, interval: float, idle: float) -> FairleadError | None:
         """What the upstream did wrong, if it did. Pings it every `interval` seconds, and ends after `idle` ones without a message."""
@@ -68,11 +73,11 @@ class Conversation:
     ) -> tuple[Close | None, Close | None]:
         """What the upstream is to be told, and what the client: None for a side that has ended it, or is gone."""
         loop, messages = asyncio.get_running_loop(), self._messages
-        asked = loop.time()
+        asked = looked = loop.time()
         heard = -1
         while True:
-            due = min(asked + interval, self._active + idle)
-            left = None if due == inf else max(0.0, due - loop.time())
+            due = min(asked + interval, self._active + idle, looked + TAKEN)
+            left = max(0.0, due - loop.time())
             await asyncio.wait({listening, writing, reading}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if listening.done():
                 if isinstance(error := _fault(listening), OverflowError):
@@ -90,6 +95,10 @@ class Conversation:
             now = loop.time()
             if now >= self._active + idle:
                 return Close(1001, "idle"), Close(1001, "idle")
+            if now >= looked + TAKEN:
+                if self._since <= looked:
+                    return Close(1001), Close(1008, "nothing is taken")
+                looked = now
             if now >= asked + interval:
                 if heard == messages.heard and messages.listening:
                     fault = Disconnected("the upstream answered no ping", phase="body")
@@ -121,12 +130,13 @@ class Conversation:
 
     async def _read(self) -> None:
         while (data := await self._messages.receive()) is not None:
-            self._active = asyncio.get_running_loop().time()
+            self._active = self._since = asyncio.get_running_loop().time()
             kind = "text" if isinstance(data, str) else "bytes"
             try:
                 await self._send({"type": "websocket.send", kind: data})
             except OSError:
                 return
+            self._since = inf
 
     # How it ends: what fails then changes nothing any more
 
