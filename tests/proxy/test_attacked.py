@@ -11,7 +11,7 @@ from fairlead.asgi import Caller
 from fairlead.auth import ApiKey
 from fairlead.client import HTTPClient
 from fairlead.core import Timeout
-from fairlead.errors import FairleadError, TimedOut
+from fairlead.errors import ConnectFailed, FairleadError, TimedOut
 from fairlead.policies import Fallback
 from fairlead.proxy import ReverseProxy
 from fairlead.proxy.forwarded import HOPS, LONGEST_HOST, Trusted, _within, told, valid_host
@@ -687,3 +687,14 @@ async def test_but_an_upstream_that_ends_an_upload_it_is_given_does(engine):
                 await proxy(scope((b"content-length", b"1000000000"), method="POST"), got.receive, got.send)
             statuses.append(got.status)
         assert statuses == [502] * 5 + [503]
+
+
+@pytest.mark.parametrize("method", ["TRACE", "GET"])
+async def test_who_has_left_before_it_was_told_of_a_fault_is_no_fault(method):
+    async def send(message):
+        raise OSError("the caller is gone")
+
+    async with HTTPClient(BASE, engine=script(ConnectFailed), max_retries=0) as client:
+        got = Messages()
+        await ReverseProxy(client)(scope(method=method), got.receive, send)
+        assert client._under_way == 0
