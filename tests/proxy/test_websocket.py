@@ -501,7 +501,9 @@ class TestEnds:
             client.leave(1001)
         assert (seen, peer.words) == ([bytes(12 << 20), b"last"], [(1001).to_bytes(2, "big")])
 
-    async def test_a_client_that_takes_nothing_any_more_may_still_say_why(self):
+    async def test_a_client_that_takes_nothing_any_more_may_still_say_why(self, monkeypatch):
+        monkeypatch.setattr(conversation, "CLOSING", PATIENCE)
+
         async def speaking(socket):
             await socket.say(Opcode.TEXT, b"hello")
 
