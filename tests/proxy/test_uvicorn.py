@@ -118,6 +118,18 @@ async def test_answers_to_requests_that_came_together_leave_in_their_order():
     assert transport.writes == [head(4) + b"/one", head(6) + b"/three"]
 
 
+async def test_a_refusal_of_what_is_no_request_stands_behind_what_was_said_before():
+    async def app(scope, receive, send):
+        await begin(send, 2)
+        protocol.data_received(b"no request\r\n\r\n")
+
+    protocol, transport = serving(app)
+    protocol.data_received(ASKED)
+    await ended(protocol)
+    assert transport.writes[0] == head(2)
+    assert transport.writes[1].startswith(b"HTTP/1.1 400 ")
+
+
 @pytest.mark.parametrize("sent", [b"ok", b"o"])
 async def test_what_is_held_is_written_before_the_connection_is_closed(sent):
     """Closed after a whole answer, as its caller asks, or because it broke off."""

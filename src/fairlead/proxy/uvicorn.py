@@ -36,6 +36,10 @@ class Protocol(HttpToolsProtocol):
             together: Any = self._together
             self.cycle.transport = together
 
+    def send_400_response(self, msg: str) -> None:
+        self._together.flush()  # of the answer before it
+        super().send_400_response(msg)
+
     def on_response_complete(self) -> None:
         self._together.flush()
         super().on_response_complete()
