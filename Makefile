@@ -22,7 +22,7 @@ check: .venv/ready  ## what can be told without running it: style, types, and th
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_shape.py tests/test_snippets.py
 
-bench: .venv/bench  ## every figure of docs/performance.md, in a quarter of an hour; QUICK=1: a look at each, in two minutes
+bench: .venv/bench  ## every figure of docs/performance.md, in twenty minutes; QUICK=1: a look at each, in four minutes
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
 
 bench-proxy: .venv/bench  ## every figure of docs/proxy-performance.md, in ten minutes; QUICK=1: a look at each, in one

@@ -6,7 +6,7 @@ import weakref
 from contextvars import ContextVar
 
 from calls import now
-from fairlead.looks import Looks
+from fairlead.looks import LOOKED, Looks
 from fairlead.testing import virtual_time
 
 
@@ -20,20 +20,20 @@ class Waiting:
 
 @virtual_time
 async def test_who_waits_is_told_at_the_second_look_and_only_then():
-    looks, first, second = Looks(1.0), Waiting(), Waiting()
+    looks, first, second = Looks(), Waiting(), Waiting()
     looks.wait(first)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(LOOKED / 2)
     looks.wait(second)
     await asyncio.sleep(9.0)
-    assert (first.told, second.told) == ([2.0], [2.0])
+    assert (first.told, second.told) == ([2 * LOOKED], [2 * LOOKED])
     assert looks.under_way == {}
 
 
 @virtual_time
 async def test_who_leaves_before_is_never_told():
-    looks, seen, unseen = Looks(1.0), Waiting(), Waiting()
+    looks, seen, unseen = Looks(), Waiting(), Waiting()
     looks.wait(seen)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1.5 * LOOKED)
     looks.wait(unseen)
     looks.leave(seen)
     looks.leave(unseen)
@@ -44,21 +44,21 @@ async def test_who_leaves_before_is_never_told():
 
 @virtual_time
 async def test_one_timer_serves_all_and_none_where_nobody_waits():
-    loop, looks, armed = asyncio.get_running_loop(), Looks(1.0), []
+    loop, looks, armed = asyncio.get_running_loop(), Looks(), []
     call_later = loop.call_later
     loop.call_later = lambda *args, **options: armed.append(args[0]) or call_later(*args, **options)
     try:
         for _ in range(100):
             looks.wait(Waiting())
-        assert armed == [1.0]
+        assert armed == [LOOKED]
         await asyncio.sleep(9.0)
-        assert [one for one in armed if one == 1.0] == [1.0, 1.0]
+        assert [one for one in armed if one == LOOKED] == [LOOKED, LOOKED]
     finally:
         del loop.call_later
 
 
 def test_on_another_loop_it_begins_anew():
-    looks = Looks(0.01)
+    looks = Looks()
 
     async def waits(one, seconds):
         looks.wait(one)
@@ -67,7 +67,7 @@ def test_on_another_loop_it_begins_anew():
     left, told = Waiting(), Waiting()
     virtual_time(waits)(left, 0.0)
     virtual_time(waits)(told, 1.0)
-    assert (left.told, told.told) == ([], [0.02])
+    assert (left.told, told.told) == ([], [2 * LOOKED])
 
 
 @virtual_time
@@ -76,7 +76,7 @@ async def test_the_timer_keeps_nothing_of_whoever_was_there_first():
         """What a request has in its context."""
 
     told = ContextVar("told")
-    looks = Looks(1.0)
+    looks = Looks()
 
     async def first():
         one = Waiting()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fairlead import caller
 from fairlead.errors import ConfigError
-from fairlead.inbound import LOOKED, App, Inbound, Receive, Scope, Send
+from fairlead.inbound import App, Inbound, Receive, Scope, Send
 from fairlead.looks import Looks
 from fairlead.policies.deadline import HEADER, DeadlineHeader
 
@@ -46,7 +46,7 @@ class Caller:
             self._name = deadline_header.lower().encode()
         self._longest = inf if longest is None else longest
         self._watches = cancel_on_disconnect
-        self._looks = Looks(LOOKED)
+        self._looks = Looks()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

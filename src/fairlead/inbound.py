@@ -25,8 +25,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-LOOKED: Final = 0.025
-"""Seconds between two looks at who is still there: from the second on, somebody listens. Most are over before that is worth a task."""
 TURNS: Final = 32
 """Of the loop, in which a cancellation reaches whoever it is meant for: it takes one through each task that waits for another."""
 HELD: Final = 64 * 1024

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, TimerHandle, get_running_loop
 from contextvars import Context
-from typing import Protocol
+from typing import Final, Protocol
+
+LOOKED: Final = 0.025
+"""Seconds between two looks."""
 
 
 class Waiting(Protocol):
@@ -20,11 +23,9 @@ class Waiting(Protocol):
 class Looks:
     """All that wait in one application, on one loop."""
 
-    __slots__ = ("_loop", "_seconds", "_timer", "under_way")
+    __slots__ = ("_loop", "_timer", "under_way")
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        """Between two looks."""
+    def __init__(self) -> None:
         self._loop: AbstractEventLoop | None = None
         self._timer: TimerHandle | None = None
         self.under_way: dict[Waiting, bool] = {}
@@ -44,7 +45,7 @@ class Looks:
 
     def _arm(self, loop: AbstractEventLoop) -> None:
         # In nobody's context: it would keep what the request has that came first.
-        self._timer = loop.call_later(self._seconds, self._look, loop, context=Context())
+        self._timer = loop.call_later(LOOKED, self._look, loop, context=Context())
 
     def _look(self, loop: AbstractEventLoop) -> None:
         self._timer = None

@@ -558,7 +558,7 @@ async def nothing_is_left(around):
         await asyncio.sleep(0)  # who listened is told
     (slots,) = [state for (kind, _), state in client.upstream.states.items() if kind == "ConcurrencyLimit"]
     assert (engine.open, client._under_way, slots.taken, slots.waiting) == (0, 0, 0, 0)
-    assert not proxy._watch.under_way
+    assert not proxy._looks.under_way
     await client.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

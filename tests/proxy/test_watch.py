@@ -6,8 +6,9 @@ import pytest
 
 from fairlead.asgi import Caller
 from fairlead.client import HTTPClient
+from fairlead.looks import LOOKED, Looks
 from fairlead.proxy import ReverseProxy
-from fairlead.proxy.watch import LOOKED, Watch
+from fairlead.proxy.watch import Watched
 from fairlead.testing import script, virtual_time
 from proxy.proxied import Messages, scope
 
@@ -31,22 +32,22 @@ async def receiving(*kinds):
 @virtual_time
 async def test_a_call_that_is_over_soon_is_never_listened_for():
     receive = await receiving("http.disconnect")
-    watch = Watch()
+    looks = Looks()
     for _ in range(3):
-        watched = watch.begin({}, receive)
+        watched = Watched(looks, {}, receive)
         await asyncio.sleep(LOOKED / 2)
         watched.end()
         await asyncio.sleep(LOOKED)
     assert receive.asked == 0
-    assert watch.under_way == {}
+    assert looks.under_way == {}
 
 
 @virtual_time
 @pytest.mark.parametrize("kinds", [["http.disconnect"], ["http.request", "http.disconnect"]])
 async def test_one_that_lasts_is_cancelled_when_its_caller_leaves(kinds):
-    watch, receive = Watch(), await receiving(*kinds)
+    looks, receive = Looks(), await receiving(*kinds)
     task = asyncio.current_task()
-    watched = watch.begin({}, receive)
+    watched = Watched(looks, {}, receive)
     began = asyncio.get_running_loop().time()
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(60.0)
@@ -58,10 +59,10 @@ async def test_one_that_lasts_is_cancelled_when_its_caller_leaves(kinds):
 
 @virtual_time
 async def test_a_cancellation_by_somebody_else_is_theirs():
-    watch, receive = Watch(), await receiving()
+    looks, receive = Looks(), await receiving()
 
     async def call():
-        watched = watch.begin({}, receive)
+        watched = Watched(looks, {}, receive)
         try:
             await asyncio.sleep(60.0)
         except asyncio.CancelledError:
@@ -79,10 +80,10 @@ async def test_a_cancellation_by_somebody_else_is_theirs():
 
 @virtual_time
 async def test_both_at_once_are_told_apart():
-    watch, receive = Watch(), await receiving("http.disconnect")
+    looks, receive = Looks(), await receiving("http.disconnect")
 
     async def call():
-        watched = watch.begin({}, receive)
+        watched = Watched(looks, {}, receive)
         try:
             await asyncio.sleep(LOOKED * 2)
             task.cancel()
@@ -100,8 +101,8 @@ async def test_both_at_once_are_told_apart():
 
 @virtual_time
 async def test_a_server_that_says_the_same_over_and_over_is_not_listened_to_for_ever():
-    watch, receive = Watch(), await receiving(*["http.request"] * 100)
-    watched = watch.begin({}, receive)
+    looks, receive = Looks(), await receiving(*["http.request"] * 100)
+    watched = Watched(looks, {}, receive)
     await asyncio.sleep(1.0)
     assert receive.asked == 2
     watched.end()
@@ -109,8 +110,8 @@ async def test_a_server_that_says_the_same_over_and_over_is_not_listened_to_for_
 
 @virtual_time
 async def test_a_cancellation_that_somebody_swallowed_is_taken_back():
-    watch, receive = Watch(), await receiving("http.disconnect")
-    watched = watch.begin({}, receive)
+    looks, receive = Looks(), await receiving("http.disconnect")
+    watched = Watched(looks, {}, receive)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(60.0)
     watched.end()
@@ -119,9 +120,9 @@ async def test_a_cancellation_that_somebody_swallowed_is_taken_back():
 
 @virtual_time
 async def test_another_loop_has_a_timer_of_its_own():
-    watch, receive = Watch(), await receiving()
-    watch._loop, watch._timer = object(), object()  # of a loop that was closed
-    watched = watch.begin({}, receive)
+    looks, receive = Looks(), await receiving()
+    looks._loop, looks._timer = object(), object()  # of a loop that was closed
+    watched = Watched(looks, {}, receive)
     await asyncio.sleep(1.0)
     assert receive.asked == 1
     watched.end()

@@ -22,6 +22,7 @@ from fairlead.base import BaseAPIClient
 from fairlead.core import Timeout
 from fairlead.errors import ConfigError, FairleadError, ProtocolError
 from fairlead.inbound import App, Receive, Scope, Send
+from fairlead.looks import Looks
 from fairlead.message import Request
 from fairlead.proxy.back import Back
 from fairlead.proxy.expecting import expecting
@@ -31,7 +32,7 @@ from fairlead.proxy.framing import Said, content
 from fairlead.proxy.onward import Onward
 from fairlead.proxy.relay import CallerGone, Listening, relay
 from fairlead.proxy.status import CLOSE, Refusal, break_off, faulty, refused, request_id, say
-from fairlead.proxy.watch import Watch, Watched
+from fairlead.proxy.watch import Watched
 from fairlead.proxy.websocket import SOCKETS, WebSockets, as_get, deny, relay_websocket
 from fairlead.url import Origin
 
@@ -81,7 +82,7 @@ class ReverseProxy:
         self._taken = bounds.write or self._idle or inf
         self._buffer = buffer
         self._websockets = websockets
-        self._watch = Watch()
+        self._looks = Looks()
         tale = Tale(trusted, forwarded)
         self._onward = Onward(client, origin, tale=tale, via=via, preserve_host=preserve_host, strip=strip)
         self._back = Back(origin, client._base, client._default_headers, tale, preserve_host) if rewrite else None
@@ -137,7 +138,7 @@ class ReverseProxy:
                 await listening.run(expecting(upload, listening) if b"expect" in said else upload, scope)
                 return
             request.content = await content(receive, said, version, length, self._buffer, self._idle)
-        watched = self._watch.begin(scope, receive)
+        watched = Watched(self._looks, scope, receive)
         try:
             await self._answer(request, scope, send, watched)
         except CancelledError:

@@ -15,7 +15,7 @@ from fairlead.caller import asked
 from fairlead.engines.native.alarm import Alarm
 from fairlead.errors import FairleadError, TimedOut
 from fairlead.headers import Pair
-from fairlead.inbound import LOOKED, App, Inbound, Receive, Scope, Send
+from fairlead.inbound import App, Inbound, Receive, Scope, Send
 from fairlead.looks import Looks
 from fairlead.message import Response
 
@@ -38,7 +38,7 @@ class Listening(Inbound):
         task = current_task()
         assert task is not None, "an application runs in a task"
         inherited = asked() if "fairlead.caller" in scope else None  # else it is that of another request
-        super().__init__(inf if inherited is None else inherited.deadline, task, receive, send, Looks(LOOKED))
+        super().__init__(inf if inherited is None else inherited.deadline, task, receive, send, Looks())
         self._calls = 1  # to pass it on is the one call that counts
         self.held = False
         """Whether somebody else reads what the caller sends, not through this."""
