@@ -170,8 +170,10 @@ async def test_it_is_left_alone_soon(engine, pipeline, talk):
             opened.append(event)
 
     bounds = HANGING / 3 if talk in HANGS else PATIENCE
+    # A hedge that is sent because this machine is slow would be one failure more than were counted.
+    policies = hedged(PATIENCE) if pipeline is hedged and talk not in HANGS else pipeline()
     async with Peer(TALKS[talk]) as peer:
-        options = {"engine": engine, "timeout": bounds, "policies": pipeline(), "sinks": (note,)}
+        options = {"engine": engine, "timeout": bounds, "policies": policies, "sinks": (note,)}
         async with HTTPClient(peer.url, **options) as shop, asyncio.timeout(SOON):
             while not opened:
                 await quietly(shop.get("/", raise_for_status=False))
