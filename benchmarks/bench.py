@@ -177,8 +177,21 @@ def machine() -> dict[str, Any]:
     }
 
 
+def stolen() -> tuple[int, int]:
+    """Of this machine's processors, so far: ticks that another machine had on the same hardware, and all (`/proc/stat`)."""
+    stat = Path("/proc/stat")
+    ticks = [int(ticks) for ticks in stat.read_text().split("\n", 1)[0].split()[1:9]] if stat.exists() else [0] * 8
+    return ticks[7], sum(ticks) - ticks[3] - ticks[4]
+
+
+def share(before: tuple[int, int]) -> float:
+    """What part of the time in which it had work was stolen since."""
+    taken, busy = stolen()
+    return (taken - before[0]) / max(1, busy - before[1])
+
+
 def run(chosen: list[Figure], number: int | None, *, quick: bool) -> page.Results:
-    began = monotonic()
+    began, before = monotonic(), stolen()
     results: page.Results = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
@@ -197,6 +210,7 @@ def run(chosen: list[Figure], number: int | None, *, quick: bool) -> page.Result
             if figure.measure == "importing":
                 results["imports"] = imports(bench)
     results["minutes"] = (monotonic() - began) / 60
+    results["machine"]["stolen"] = share(before)
     return results
 
 

@@ -86,9 +86,14 @@ def verdicts(found: list[tuple[Target, float]]) -> str:
 def ground(results: Results) -> str:
     machine = results["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    taken = (
+        f"; {machine['stolen']:.0%} of its time went to other machines on the same hardware"
+        if "stolen" in machine
+        else ""
+    )
     return "\n".join(
         [
-            f"- {machine['cpu']}, {machine['cores']} cores, {machine['kernel']}; load {machine['load']:.1f} when it began",
+            f"- {machine['cpu']}, {machine['cores']} cores, {machine['kernel']}; load {machine['load']:.1f} when it began{taken}",
             f"- {machine['python']}, OpenSSL {machine['openssl']}",
             f"- {versions}",
             f"- {results['date']}, {results['minutes']:.0f} minutes",

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import chart
-from bench import DOCS, machine, serving
+from bench import DOCS, machine, serving, share, stolen
 from proxies import page
 from proxies.contenders import CONTENDERS
 from proxies.page import FIGURES, Figure
@@ -29,7 +29,7 @@ RESULTS = DOCS / "proxy-performance.json"
 
 
 def run(figures: list[Figure], proxies: list[str], number: int | None, *, quick: bool) -> page.Results:
-    began = monotonic()
+    began, before = monotonic(), stolen()
     versions, absent = present(proxies)
     results: page.Results = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -46,6 +46,7 @@ def run(figures: list[Figure], proxies: list[str], number: int | None, *, quick:
             print(f"{monotonic() - began:5.0f} s  {figure.title}, rounds: {count}", file=sys.stderr, flush=True)
             results["figures"][figure.key] = rounds_of(figure, names, count, upstream, quick=quick)
     results["minutes"] = (monotonic() - began) / 60
+    results["machine"]["stolen"] = share(before)
     return results
 
 
