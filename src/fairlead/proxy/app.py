@@ -79,7 +79,9 @@ class ReverseProxy:
         origin = self._check(buffer, strip)
         bounds = self._timeout = Timeout.of(timeout)
         self._idle = bounds.read or (bounds.alone if bounds.alone < inf else None)
+        """Seconds in which a caller has to send the next of its body: what an upstream has to say something."""
         self._taken = bounds.write or self._idle or inf
+        """Seconds in which it has to take the next of its answer: what an upstream has to take something."""
         self._buffer = buffer
         self._websockets = websockets
         self._looks = Looks()
